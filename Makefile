@@ -1,0 +1,42 @@
+# One environment, .venv, made by the first verb that needs it. TORCH_BACKEND=cpu takes torch's CPU build.
+export PYTHONDONTWRITEBYTECODE =
+PYTHON ?= python3
+TORCH_BACKEND ?=
+BIN := .venv/bin
+UV := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
+
+.PHONY: demo test check bench lock clean
+
+demo: .venv/.run
+	$(BIN)/streamctr demo
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+check: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.run
+	$(BIN)/python -m tests.bench.rate
+
+lock: .venv/.run
+	$(BIN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra test pyproject.toml -o requirements.lock
+
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv
+
+.venv/.run: pyproject.toml requirements.lock | .venv/bin/uv
+	$(UV) -c requirements.lock -e .
+	touch $@
+
+.venv/.test: .venv/.run
+	$(UV) -c requirements.lock -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build runs
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The programs: the command line, the run file, wiring, printing, signals."""

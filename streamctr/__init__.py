@@ -1,0 +1,1 @@
+"""Streaming online learning of click and conversion models. Start reading at `streamctr.pipeline`."""

@@ -1,0 +1,66 @@
+"""The columns of decoded events. Legend: N events, F id features, M numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Outcome(IntEnum):
+    """Where an event that was read ended; every event has exactly one."""
+
+    WAITING = 0
+    JOINED = 1
+    DUPLICATE = 2
+    EXPIRED = 3
+    LATE = 4
+    ORPHAN = 5
+    REJECTED = 6
+    SKIPPED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Decoded events as columns: the declared ids (time parts are added at encoding) and raw numbers, NaN for missing.
+
+    Children carry zeros and NaN where only roots have values.
+    """
+
+    time_ms: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    root: NDArray[np.uint64]
+    user: NDArray[np.uint64]
+    ids_NF: NDArray[np.uint64]
+    numbers_NM: NDArray[np.float64]
+    content: NDArray[np.uint64]
+    """Hash of the decoded columns: the last word in the order of equal events."""
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+    def take(self, index: Any) -> "EventBatch":
+        """The rows that `index` (places, a mask or a slice) names, in its order."""
+        return EventBatch(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @classmethod
+    def concat(cls, batches: "Sequence[EventBatch]") -> "EventBatch":
+        """One batch of all rows, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(cls)))
+
+    @classmethod
+    def empty(cls, n_ids: int, n_numbers: int) -> "EventBatch":
+        """No rows, with the columns of a run."""
+        return cls(
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.uint64),
+            np.empty(0, np.uint64),
+            np.empty((0, n_ids), np.uint64),
+            np.empty((0, n_numbers), np.float64),
+            np.empty(0, np.uint64),
+        )

@@ -1,0 +1,31 @@
+"""The one way to compile a hot loop: `@kernel` on a plain function over columns."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KERNELS: list[Any] = []
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile `function` with numba, cached on disk, without the GIL; its type stays what it was.
+
+    Kernels are plain loops in event order and never allocate per event. `NUMBA_DISABLE_JIT=1` in the environment of a
+    new process runs all of them as plain Python.
+    """
+    compiled: Any = numba.njit(cache=True, nogil=True)(function)
+    _KERNELS.append(compiled)
+    return cast(Callable[P, R], compiled)
+
+
+def cold_kernels() -> int:
+    """Number of imported kernels that have no compiled form on disk yet, so that a program can say why it waits."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        return 0
+    return sum(not any(Path(k.stats.cache_path).glob(f"*.{k.__name__}-*.nbi")) for k in _KERNELS)

@@ -1,0 +1,97 @@
+"""What the outside must provide, and what every stateful part offers."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+"""Named arrays: the only form in which state is saved. Texts travel as bytes in a uint8 array."""
+
+
+class Stateful(Protocol):
+    """A part that can stop anywhere and go on elsewhere, bit for bit."""
+
+    def state(self) -> Arrays:
+        """Everything that the part remembers, as named arrays (views are allowed: they are written at once)."""
+        ...
+
+    def restore(self, arrays: Arrays) -> None:
+        """Become the part that gave `arrays`; copies what it keeps."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RawBlock:
+    """Whole messages of one partition as they came: `size` lines, of which the first is number `first_line`."""
+
+    partition: int
+    stage: int
+    path: str
+    first_line: int
+    payload: bytes
+    """Complete lines; only the last may lack its newline."""
+    file_ended: bool
+    """This block is the last of `path`."""
+    ended: bool
+    """Nothing will come from this partition after this block, which may be empty."""
+
+
+class Source(Protocol):
+    """Where events come from: partitions of messages that are in order within themselves."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are; known at the start."""
+        ...
+
+    def poll(self, partition: int) -> RawBlock:
+        """The next block of one partition; `ended` when there is no more."""
+        ...
+
+    def positions(self) -> str:
+        """JSON of where the next `poll` of each partition reads: what a snapshot keeps."""
+        ...
+
+    def seek(self, positions: str) -> None:
+        """Go to what `positions` said.
+
+        Raises:
+            DataError: a file is gone, shorter than before, or no longer the same.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back files and sockets."""
+        ...
+
+
+class Sink(Protocol):
+    """An append-only log of records: dead letters, metrics."""
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Append; on disk after `flush`."""
+        ...
+
+    def flush(self) -> int:
+        """Make everything durable; the length in bytes that a snapshot keeps."""
+        ...
+
+    def truncate(self, size_bytes: int) -> None:
+        """Forget what was written after that length."""
+        ...
+
+    def close(self) -> None:
+        """Flush and give the file back."""
+        ...
+
+
+def pack_text(text: str) -> NDArray[np.uint8]:
+    """A text as an array that snapshots can hold."""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def unpack_text(array: NDArray[Any]) -> str:
+    """The text that `pack_text` packed."""
+    return array.tobytes().decode()
