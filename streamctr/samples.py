@@ -54,12 +54,12 @@ class SampleBatch:
     @property
     def arrived(self) -> NDArray[np.bool_]:
         """Which rows announce a root, (N,)."""
-        return ~self.says.any(axis=1)
+        return np.asarray(self.says.max(axis=1) == 0)
 
     def take(self, index: Any) -> "SampleBatch":
         """The rows that `index` (places, a mask or a slice) names, in its order."""
         columns: list[Any] = [getattr(self, name)[index] for name in COLUMNS]
-        return SampleBatch(*columns, tuple(history.take(index) for history in self.histories))
+        return SampleBatch(*columns, histories=tuple(history.take(index) for history in self.histories))
 
     @classmethod
     def concat(cls, batches: "Sequence[SampleBatch]") -> "SampleBatch":
@@ -71,7 +71,7 @@ class SampleBatch:
             History(np.concatenate([h.ids_NTC for h in same]), np.concatenate([h.length for h in same]))
             for same in zip(*(b.histories for b in batches), strict=True)
         )
-        return cls(*columns, tuple(histories))
+        return cls(*columns, histories=tuple(histories))
 
     def to_arrays(self) -> "dict[str, NDArray[Any]]":
         """Named arrays, for snapshots; `from_arrays` is the way back."""
@@ -86,7 +86,7 @@ class SampleBatch:
         n_histories = (len(arrays) - len(COLUMNS)) // 2
         histories = (History(arrays[f"history{p}.ids"], arrays[f"history{p}.length"]) for p in range(n_histories))
         columns: list[Any] = [arrays[name] for name in COLUMNS]
-        return cls(*columns, tuple(histories))
+        return cls(*columns, histories=tuple(histories))
 
 
 COLUMNS: Final = ("ordinal", "emit_ms", "root", "says", "label", "at_ms", "ids_NF", "numbers_NM")
