@@ -50,11 +50,15 @@ def mix(values: U64) -> U64:
 
 @kernel
 def mix_one(value: np.uint64) -> np.uint64:
-    """`mix` of one value, for use inside kernels."""
-    mixed = np.uint64(value + GOLDEN)
-    mixed = np.uint64((mixed ^ (mixed >> _S30)) * _M1)
-    mixed = np.uint64((mixed ^ (mixed >> _S27)) * _M2)
-    return np.uint64(mixed ^ (mixed >> _S31))
+    """`mix` of one value, for use inside kernels.
+
+    Compiled, every step wraps at 64 bits and the masks cost nothing; as plain Python, integers grow and the masks wrap
+    them, without the warnings that numpy's scalars would give.
+    """
+    mixed = (int(value) + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return np.uint64(mixed ^ (mixed >> 31))
 
 
 def combine(columns: list[U64]) -> U64:

@@ -1,13 +1,18 @@
 """What the outside must provide, and what every stateful part offers."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamctr.samples import SampleBatch
+
 Arrays = dict[str, NDArray[Any]]
 """Named arrays: the only form in which state is saved. Texts travel as bytes in a uint8 array."""
+
+LINE_LIMIT_BYTES: Final = 1 << 24
+"""A longer line comes from its source cut to one byte more than this, and is rejected."""
 
 
 class Stateful(Protocol):
@@ -72,6 +77,26 @@ class Sink(Protocol):
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """Append; on disk after `flush`."""
+        ...
+
+    def flush(self) -> int:
+        """Make everything durable; the length in bytes that a snapshot keeps."""
+        ...
+
+    def truncate(self, size_bytes: int) -> None:
+        """Forget what was written after that length."""
+        ...
+
+    def close(self) -> None:
+        """Flush and give the file back."""
+        ...
+
+
+class SampleSink(Protocol):
+    """The emission log, kept."""
+
+    def write(self, batch: SampleBatch) -> None:
+        """Append rows; on disk after `flush`."""
         ...
 
     def flush(self) -> int:

@@ -58,20 +58,20 @@ class SampleBatch:
 
     def take(self, index: Any) -> "SampleBatch":
         """The rows that `index` (places, a mask or a slice) names, in its order."""
-        columns: list[Any] = [getattr(self, name)[index] for name in COLUMNS]
-        return SampleBatch(*columns, histories=tuple(history.take(index) for history in self.histories))
+        columns: dict[str, Any] = {name: getattr(self, name)[index] for name in COLUMNS}
+        return SampleBatch(**columns, histories=tuple(history.take(index) for history in self.histories))
 
     @classmethod
     def concat(cls, batches: "Sequence[SampleBatch]") -> "SampleBatch":
         """One batch of all rows, in order."""
         if len(batches) == 1:
             return batches[0]
-        columns: list[Any] = [np.concatenate([getattr(b, name) for b in batches]) for name in COLUMNS]
+        columns: dict[str, Any] = {name: np.concatenate([getattr(b, name) for b in batches]) for name in COLUMNS}
         histories = (
             History(np.concatenate([h.ids_NTC for h in same]), np.concatenate([h.length for h in same]))
             for same in zip(*(b.histories for b in batches), strict=True)
         )
-        return cls(*columns, histories=tuple(histories))
+        return cls(**columns, histories=tuple(histories))
 
     def to_arrays(self) -> "dict[str, NDArray[Any]]":
         """Named arrays, for snapshots; `from_arrays` is the way back."""
@@ -85,8 +85,8 @@ class SampleBatch:
         """The batch that `to_arrays` gave."""
         n_histories = (len(arrays) - len(COLUMNS)) // 2
         histories = (History(arrays[f"history{p}.ids"], arrays[f"history{p}.length"]) for p in range(n_histories))
-        columns: list[Any] = [arrays[name] for name in COLUMNS]
-        return cls(*columns, histories=tuple(histories))
+        columns: dict[str, Any] = {name: arrays[name] for name in COLUMNS}
+        return cls(**columns, histories=tuple(histories))
 
 
 COLUMNS: Final = ("ordinal", "emit_ms", "root", "says", "label", "at_ms", "ids_NF", "numbers_NM")

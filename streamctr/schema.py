@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -22,6 +22,16 @@ def parse_duration_ms(value: Any) -> int:
     if match is None and text != "0":
         raise ValueError(f'"{text}" is not a duration; write a whole number and ms, s, m, h or d, such as 30m')
     return int(match[1]) * _UNITS_MS[match[2]] if match else 0
+
+
+def duration_text(duration_ms: int) -> str:
+    """The shortest text that `parse_duration_ms` reads as `duration_ms`.
+
+    >>> duration_text(1_800_000)
+    '30m'
+    """
+    unit = next((unit for unit, size in reversed(_UNITS_MS.items()) if duration_ms % size == 0 < duration_ms), "ms")
+    return f"{duration_ms // _UNITS_MS[unit]}{unit}"
 
 
 def parse_instant_ms(value: Any) -> int:
@@ -41,8 +51,20 @@ def parse_instant_ms(value: Any) -> int:
     return round(moment.timestamp() * 1000)
 
 
-DurationMs = Annotated[int, BeforeValidator(parse_duration_ms)]
-InstantMs = Annotated[int, BeforeValidator(parse_instant_ms)]
+def instant_text(instant_ms: int) -> str:
+    """ISO-8601 in UTC, which `parse_instant_ms` reads as `instant_ms`.
+
+    >>> instant_text(1_650_931_200_000)
+    '2022-04-26T00:00:00Z'
+    """
+    precision = "milliseconds" if instant_ms % 1000 else "seconds"
+    moment = datetime.fromtimestamp(instant_ms // 1000, UTC).replace(microsecond=instant_ms % 1000 * 1000)
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), PlainSerializer(duration_text, when_used="json")]
+InstantMs = Annotated[int, BeforeValidator(parse_instant_ms), PlainSerializer(instant_text, when_used="json")]
+"""Milliseconds that a run file writes as text: JSON dumps of a config write them so too, and load again."""
 
 
 class Config(BaseModel):

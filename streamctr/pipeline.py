@@ -1,0 +1,162 @@
+"""READ THIS FIRST: poll, decode, order, join, encode, score, learn, judge.
+
+One `advance` takes one block of messages through everything. What the outside does between two of them (a snapshot, a
+progress bar, a signal) changes nothing in here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamctr.decode import Decoder
+from streamctr.errors import ConservationError
+from streamctr.events import Outcome
+from streamctr.features import Encoder
+from streamctr.join import Joiner
+from streamctr.metrics import Judge
+from streamctr.names import Names
+from streamctr.order import LAST_MS, Orderer
+from streamctr.ports import Arrays, SampleSink, Sink, Source, Stateful, pack_text, unpack_text
+from streamctr.training import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All parts of a run, built outside."""
+
+    source: Source
+    decoder: Decoder
+    orderer: Orderer
+    joiner: Joiner
+    encoder: Encoder
+    names: Names
+    trainer: Trainer
+    judge: Judge
+    dead_letters: Sink
+    metrics: Sink
+    samples: SampleSink | None
+
+
+class Pipeline:
+    """Events to a trained and judged model.
+
+    Args:
+        parts: what it is made of.
+        stages: their names, in the order of the funnel.
+        until_ms: release only what is older; the rest waits for a later run.
+    """
+
+    def __init__(self, parts: Parts, stages: tuple[str, ...], until_ms: int | None = None) -> None:
+        self.parts, self.stages, self._until_ms = parts, stages, until_ms
+        self._read = np.zeros(len(stages), np.int64)
+        self._counts = np.zeros((len(stages), len(Outcome)), np.int64)  # what the joiner does not count
+
+    def advance(self) -> bool:
+        """Take one block through everything; False when there is no more to take."""
+        orderer = self.parts.orderer
+        if orderer.all_ended or (self._until_ms is not None and orderer.watermark_ms() >= self._until_ms):
+            return False
+        partition = orderer.behind()
+        block = self.parts.source.poll(partition)
+        decoded = self.parts.decoder.decode(block)
+        self._read[block.stage] += decoded.read
+        self._counts[block.stage, Outcome.REJECTED] += decoded.rejected
+        self.parts.dead_letters.write(decoded.letters)
+        late = orderer.push(partition, decoded.events)
+        self._counts[block.stage, Outcome.LATE] += int(late.sum())
+        if block.ended:
+            orderer.end(partition)
+        self._release()
+        return True
+
+    def finish(self) -> None:
+        """Nothing more is to come in this run: fire what is due by its end; the rest stays open.
+
+        At the end of the input, not at `until_ms`, what waits for a full block is scored, learnt and judged as it is.
+        """
+        self._release()
+        if self.parts.orderer.all_ended and self._until_ms is None:
+            self.parts.metrics.write(self.parts.trainer.flush())
+
+    @property
+    def events_read(self) -> int:
+        """Messages read so far, of all stages."""
+        return int(self._read.sum())
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By stage: events read, and how many ended in each outcome; `waiting` are held or wait for a parent."""
+        table = self._counts + self.parts.joiner.counts
+        table[:, Outcome.WAITING] += np.bincount(self.parts.orderer.held.stage, minlength=len(self.stages))
+        outcomes = {stage: {o.name.lower(): int(table[k, o]) for o in Outcome} for k, stage in enumerate(self.stages)}
+        return {stage: {"read": int(self._read[k])} | outcomes[stage] for k, stage in enumerate(self.stages)}
+
+    def roots(self) -> dict[str, int]:
+        """Roots all of whose labels are final, and open ones."""
+        return {"final": self.parts.joiner.roots_final, "open": self.parts.joiner.roots_open}
+
+    def check(self) -> None:
+        """Nothing lost, nothing twice.
+
+        Raises:
+            ConservationError: events read and counted outcomes differ.
+        """
+        for stage, counts in self.counts().items():
+            counted = sum(counts.values()) - counts["read"]
+            if counted != counts["read"]:
+                raise ConservationError(
+                    f"{stage}: {counts['read']:,} events were read but {counted:,} outcomes counted ({counts}); "
+                    "this is a defect: keep the run directory and report it, the last snapshot is sound"
+                )
+
+    def state(self) -> Arrays:
+        """Everything: of each part, and how far each appended file goes, on disk from here on."""
+        self.check()
+        arrays: Arrays = {"read": self._read, "counts": self._counts}
+        arrays["positions"] = pack_text(self.parts.source.positions())
+        for name, part in self._stateful().items():
+            arrays |= {f"{name}/{key}": array for key, array in part.state().items()}
+        return arrays | {f"size.{name}": np.array([log.flush()]) for name, log in self._logs().items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Become the pipeline that gave `arrays`; appended files forget what came after."""
+        self._read, self._counts = arrays["read"].copy(), arrays["counts"].copy()
+        self.parts.source.seek(unpack_text(arrays["positions"]))
+        for name, part in self._stateful().items():
+            prefix = f"{name}/"
+            part.restore({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
+        for name, log in self._logs().items():
+            log.truncate(int(arrays[f"size.{name}"][0]))
+        self.parts.orderer.resume()
+
+    def close(self) -> None:
+        """Give back files."""
+        self.parts.source.close()
+        for log in self._logs().values():
+            log.close()
+
+    def _release(self) -> None:
+        orderer = self.parts.orderer
+        watermark_ms = orderer.watermark_ms(self._until_ms)
+        events = orderer.release(watermark_ms)
+        fire_ms = orderer.newest_released_ms if watermark_ms == LAST_MS else watermark_ms
+        for joined in self.parts.joiner.push(events, fire_ms):
+            samples = self.parts.encoder.encode(joined)
+            if self.parts.samples is not None:
+                self.parts.samples.write(samples)
+            self.parts.metrics.write(self.parts.trainer.feed(samples))
+
+    def _stateful(self) -> dict[str, Stateful]:
+        parts = self.parts
+        return {
+            "decoder": parts.decoder,
+            "orderer": parts.orderer,
+            "joiner": parts.joiner,
+            "encoder": parts.encoder,
+            "names": parts.names,
+            "trainer": parts.trainer,
+            "judge": parts.judge,
+        }
+
+    def _logs(self) -> dict[str, Sink | SampleSink]:
+        logs: dict[str, Sink | SampleSink] = {"dead_letters": self.parts.dead_letters, "metrics": self.parts.metrics}
+        return logs if self.parts.samples is None else logs | {"samples": self.parts.samples}

@@ -1,0 +1,5 @@
+"""Snapshots: everything that a run remembers, in one directory that either verifies or does not count."""
+
+from streamctr.snapshot.store import Snapshot, SnapshotsConfig, SnapshotStore
+
+__all__ = ["Snapshot", "SnapshotStore", "SnapshotsConfig"]

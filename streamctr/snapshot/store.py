@@ -1,0 +1,164 @@
+"""Save, load, verify, retain. Written aside, fsynced, renamed: a kill at any moment leaves the last good one in place."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import xxhash
+from pydantic import Field
+from safetensors.numpy import load_file, save_file
+
+from streamctr.errors import SnapshotError
+from streamctr.ports import Arrays
+from streamctr.schema import Config, DurationMs
+
+FORMAT: Final = 1
+_ARRAYS: Final = "state.safetensors"
+_MANIFEST: Final = "manifest.json"
+_ASIDE: Final = ".writing"
+
+
+class SnapshotsConfig(Config):
+    """When snapshots are taken and how many are kept."""
+
+    every: DurationMs = Field(default=300_000, description="wall time between two; 0 for none")
+    every_events: int | None = Field(default=None, ge=1, description="also after so many events read")
+    keep: int = Field(default=5, ge=1, description="the newest ones stay")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that verified: its name, arrays and manifest."""
+
+    name: str
+    arrays: Arrays
+    manifest: dict[str, Any]
+
+
+class SnapshotStore:
+    """The snapshots of one run, in `folder`.
+
+    Args:
+        folder: made when the first one is saved.
+        keep: how many of the newest ones stay.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
+
+    def save(self, events_read: int, arrays: Arrays, about: dict[str, Any], finite: Iterable[str]) -> str:
+        """Write a snapshot and return its name, which sorts by how much was read.
+
+        Args:
+            events_read: its name; a later one of the same number comes behind it.
+            arrays: the state.
+            about: what the manifest tells a reader, JSON-able.
+            finite: names of arrays that must be finite.
+
+        Raises:
+            SnapshotError: a weight is not finite; nothing is written.
+        """
+        for key in finite:
+            if not np.isfinite(arrays[key]).all():
+                raise SnapshotError(
+                    f"{key} holds a value that is not finite: no snapshot is written, the last one stays"
+                )
+        name = self._free_name(events_read)
+        aside = self._folder / _ASIDE
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        # 1. the arrays, then what says that they are whole
+        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, aside / _ARRAYS)
+        _sync(aside / _ARRAYS)
+        checksum = _checksum(aside / _ARRAYS)
+        manifest = {"format": FORMAT, "name": name, "about": about, "xxh3_128": {_ARRAYS: checksum}}
+        (aside / _MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        _sync(aside / _MANIFEST)
+        _sync(aside)
+        # 2. only now it counts
+        os.rename(aside, self._folder / name)
+        _sync(self._folder)
+        # 3. only now older ones go
+        for old in self.names()[: -self._keep]:
+            shutil.rmtree(self._folder / old)
+        return name
+
+    def names(self) -> list[str]:
+        """Oldest first; whether they verify is not looked at."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and path.name != _ASIDE)
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """What a snapshot says of itself.
+
+        Raises:
+            SnapshotError: there is none, or it cannot be read.
+        """
+        path = self._folder / name / _MANIFEST
+        try:
+            manifest: dict[str, Any] = orjson.loads(path.read_bytes())
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise SnapshotError(f"snapshot {name}: {path} cannot be read ({error})") from None
+        if manifest.get("format") != FORMAT:
+            raise SnapshotError(f"snapshot {name} has format {manifest.get('format')}; this version reads {FORMAT}")
+        return manifest
+
+    def verify(self, name: str) -> dict[str, Any]:
+        """Compare the files with the manifest's checksums; the manifest.
+
+        Raises:
+            SnapshotError: a file is missing or was changed.
+        """
+        manifest = self.manifest(name)
+        for file, wanted in manifest["xxh3_128"].items():
+            path = self._folder / name / file
+            came = _checksum(path) if path.is_file() else "no such file"
+            if came != wanted:
+                raise SnapshotError(f"snapshot {name}: {file} should have checksum {wanted} but has {came}")
+        return manifest
+
+    def load(self, name: str) -> Snapshot:
+        """Verify, then read.
+
+        Raises:
+            SnapshotError: it does not verify.
+        """
+        manifest = self.verify(name)
+        return Snapshot(name, load_file(self._folder / name / _ARRAYS), manifest)
+
+    def newest(self) -> tuple[Snapshot | None, list[SnapshotError]]:
+        """The newest one that verifies, and why newer ones do not."""
+        refused: list[SnapshotError] = []
+        for name in reversed(self.names()):
+            try:
+                return self.load(name), refused
+            except SnapshotError as error:
+                refused.append(error)
+        return None, refused
+
+    def _free_name(self, events_read: int) -> str:
+        taken = [name for name in self.names() if name.startswith(f"{events_read:012d}")]
+        return f"{events_read:012d}-{len(taken):02d}" if taken else f"{events_read:012d}"
+
+
+def _checksum(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Make a file or a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
