@@ -1,4 +1,4 @@
-"""Save, load, verify, retain. Written aside, fsynced, renamed: a kill at any moment leaves the last good one in place."""
+"""Save, load, verify, retain. Written aside, fsynced, renamed: a kill at any moment leaves the last good one whole."""
 
 import os
 import shutil
@@ -143,8 +143,9 @@ class SnapshotStore:
         return None, refused
 
     def _free_name(self, events_read: int) -> str:
-        taken = [name for name in self.names() if name.startswith(f"{events_read:012d}")]
-        return f"{events_read:012d}-{len(taken):02d}" if taken else f"{events_read:012d}"
+        stem = f"{events_read:012d}"
+        taken = [int(name[len(stem) + 1 :] or 0) for name in self.names() if name.startswith(stem)]
+        return f"{stem}-{max(taken) + 1:02d}" if taken else stem
 
 
 def _checksum(path: Path) -> str:

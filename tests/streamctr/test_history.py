@@ -1,0 +1,88 @@
+"""Histories as of the root, against deques; ties, eviction, any chunks."""
+
+import itertools
+from collections import OrderedDict, deque
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamctr.history import HistoryBuffer
+from streamctr.schema import HistoryConfig
+from streamctr.testing import check_stateful
+
+CONFIG = HistoryConfig(of="click", take=("a", "b"), last=3)
+
+
+def show(buffer, roots, behaviours):
+    """What each root sees, [(a, b), ...] oldest first; roots (time, user), behaviours (time, user, a)."""
+    n = len(roots)
+    out, length = np.zeros((n, 3, 2), np.uint64), np.zeros(n, np.int32)
+    time_ms, user = (np.array([root[k] for root in roots], t) for k, t in ((0, np.int64), (1, np.uint64)))
+    behaved = (
+        np.array([b[0] for b in behaviours], np.int64),
+        np.array([b[1] for b in behaviours], np.uint64),
+        np.array([(b[2], b[2] + 100) for b in behaviours], np.uint64).reshape(-1, 2),
+    )
+    buffer.run((time_ms, user, np.arange(n)), behaved, out, length)
+    return [[tuple(int(v) for v in out[r, t]) for t in range(length[r])] for r in range(n)]
+
+
+def plain(roots, behaviours, max_users):
+    """The same by ordered dict and deques."""
+    users, seen, kept = OrderedDict(), [], 0
+    for time_ms, user in roots:
+        while kept < len(behaviours) and behaviours[kept][0] < time_ms:
+            _, who, what = behaviours[kept]
+            kept += 1
+            if who == 0:
+                continue
+            if who not in users and len(users) == max_users:
+                users.popitem(last=False)
+            users.setdefault(who, deque(maxlen=3)).append((what, what + 100))
+            users.move_to_end(who)
+        if user in users:
+            users.move_to_end(user)
+        seen.append(list(users.get(user, [])))
+    return seen
+
+
+def test_a_root_sees_only_what_lies_strictly_before_it():
+    buffer = HistoryBuffer(CONFIG, 10)
+    assert show(buffer, [(5, 1), (6, 1)], [(5, 1, 7)]) == [[], [(7, 107)]]
+
+
+def test_a_behaviour_at_the_roots_own_time_does_not_push_out_an_older_one():
+    buffer = HistoryBuffer(CONFIG, 10)
+    assert show(buffer, [(5, 1)], [(1, 1, 1), (2, 1, 2), (3, 1, 3), (5, 1, 4)]) == [[(1, 101), (2, 102), (3, 103)]]
+    assert show(buffer, [(6, 1)], []) == [[(2, 102), (3, 103), (4, 104)]]
+
+
+def test_a_missing_user_has_no_history():
+    buffer = HistoryBuffer(CONFIG, 10)
+    assert show(buffer, [(5, 0)], [(1, 0, 1)]) == [[]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4)), max_size=30).map(sorted),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4), st.integers(1, 50)), max_size=30).map(
+        lambda rows: sorted(rows, key=lambda row: row[0])
+    ),
+    st.integers(1, 4),
+    st.lists(st.integers(0, 13), max_size=4).map(sorted),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_chunks_show_what_deques_show(roots, behaviours, max_users, cuts):
+    buffer, seen = HistoryBuffer(CONFIG, max_users), []
+    for a, b in itertools.pairwise([-1, *cuts, 100]):
+        seen += show(buffer, [r for r in roots if a <= r[0] < b], [x for x in behaviours if a <= x[0] < b])
+    assert seen == plain(roots, behaviours, max_users)
+
+
+def test_stateful():
+    steps = [
+        lambda b: show(b, [(3, 1), (4, 2)], [(1, 1, 1), (2, 2, 2), (4, 1, 3)]),
+        lambda b: show(b, [(5, 1)], [(5, 3, 4)]),
+        lambda b: show(b, [(7, 3), (7, 1), (8, 2)], []),
+    ]
+    check_stateful(lambda: HistoryBuffer(CONFIG, 2), steps)

@@ -1,0 +1,73 @@
+"""Snapshots: whole or not at all."""
+
+import os
+
+import numpy as np
+import pytest
+
+from streamctr.errors import SnapshotError
+from streamctr.snapshot import SnapshotStore
+from streamctr.testing import same
+
+
+def arrays(value=1.0):
+    return {
+        "weights": np.full((3, 2), value, np.float32),
+        "ids": np.array([2**64 - 1], np.uint64),
+        "none": np.empty((0, 4)),
+        "flags": np.array([True, False]),
+        "view": np.arange(12).reshape(3, 4)[:, ::2],
+    }
+
+
+def test_what_is_saved_is_loaded_to_the_bit(tmp_path):
+    store = SnapshotStore(tmp_path, keep=5)
+    name = store.save(7, arrays(), {"steps": 3}, ["weights"])
+    snapshot, refused = store.newest()
+    assert (snapshot.name, snapshot.manifest["about"], refused) == (name, {"steps": 3}, [])
+    assert same(dict(sorted(snapshot.arrays.items())), dict(sorted(arrays().items())))
+
+
+def test_the_newest_ones_stay_and_a_second_of_one_position_comes_behind_the_first(tmp_path):
+    store = SnapshotStore(tmp_path, keep=2)
+    names = [store.save(count, arrays(), {}, []) for count in (5, 5, 5, 10, 10)]
+    assert names == ["000000000005", "000000000005-01", "000000000005-02", "000000000010", "000000000010-01"]
+    assert store.names() == names[-2:]
+
+
+def test_one_flipped_bit_refuses_a_snapshot_and_the_one_before_it_is_used(tmp_path):
+    store = SnapshotStore(tmp_path, keep=5)
+    store.save(1, arrays(1.0), {}, [])
+    path = tmp_path / store.save(2, arrays(2.0), {}, []) / "state.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SnapshotError, match="should have checksum"):
+        store.verify("000000000002")
+    snapshot, refused = store.newest()
+    assert snapshot.name == "000000000001"
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("broken", ["", "{", '{"format": 99}'])
+def test_a_manifest_that_cannot_be_used_refuses_the_snapshot(tmp_path, broken):
+    store = SnapshotStore(tmp_path, keep=5)
+    (tmp_path / store.save(1, arrays(), {}, []) / "manifest.json").write_text(broken)
+    assert store.newest()[0] is None
+
+
+def test_a_weight_that_is_not_finite_is_never_written(tmp_path):
+    store = SnapshotStore(tmp_path, keep=5)
+    with pytest.raises(SnapshotError, match="weights holds a value that is not finite"):
+        store.save(1, arrays(float("nan")), {}, ["weights"])
+    assert store.names() == []
+
+
+def test_what_was_left_half_written_neither_counts_nor_disturbs(tmp_path, monkeypatch):
+    store = SnapshotStore(tmp_path, keep=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            store.save(1, arrays(), {}, [])
+    assert store.names() == []
+    assert store.save(1, arrays(), {}, []) == "000000000001"
