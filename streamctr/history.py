@@ -82,7 +82,8 @@ def _append(users: Users, user: np.uint64, ids_C: U64) -> None:
 
 @kernel
 def _read(users: Users, user: np.uint64, out_LC: U64) -> int:
-    """Copy a user's behaviours, oldest first; how many there are."""
+    """Copy a user's behaviours, oldest first, zeros behind them; how many there are."""
+    out_LC[:] = 0
     place = find(users.place_of, user)
     if place < 0:
         return 0

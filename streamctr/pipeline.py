@@ -49,6 +49,7 @@ class Pipeline:
     def __init__(self, parts: Parts, stages: tuple[str, ...], until_ms: int | None = None) -> None:
         self.parts, self.stages, self._until_ms = parts, stages, until_ms
         self._read = np.zeros(len(stages), np.int64)
+        self._finished_read = 0  # what had been read when the input last ended
         self._counts = np.zeros((len(stages), len(Outcome)), np.int64)  # what the joiner does not count
 
     def advance(self) -> bool:
@@ -75,8 +76,9 @@ class Pipeline:
         At the end of the input, not at `until_ms`, what waits for a full block is scored, learnt and judged as it is.
         """
         self._release()
-        if self.parts.orderer.all_ended and self._until_ms is None:
-            self.parts.metrics.write(self.parts.trainer.flush())
+        if self.parts.orderer.all_ended and self._until_ms is None and self.events_read > self._finished_read:
+            self._finished_read = self.events_read
+            self.parts.metrics.write(self.parts.trainer.finish(self.parts.orderer.newest_released_ms))
 
     @property
     def events_read(self) -> int:
@@ -111,7 +113,7 @@ class Pipeline:
     def state(self) -> Arrays:
         """Everything: of each part, and how far each appended file goes, on disk from here on."""
         self.check()
-        arrays: Arrays = {"read": self._read, "counts": self._counts}
+        arrays: Arrays = {"read": self._read, "counts": self._counts, "finished": np.array([self._finished_read])}
         arrays["positions"] = pack_text(self.parts.source.positions())
         for name, part in self._stateful().items():
             arrays |= {f"{name}/{key}": array for key, array in part.state().items()}
@@ -120,6 +122,7 @@ class Pipeline:
     def restore(self, arrays: Arrays) -> None:
         """Become the pipeline that gave `arrays`; appended files forget what came after."""
         self._read, self._counts = arrays["read"].copy(), arrays["counts"].copy()
+        self._finished_read = int(arrays["finished"][0])
         self.parts.source.seek(unpack_text(arrays["positions"]))
         for name, part in self._stateful().items():
             prefix = f"{name}/"
@@ -153,8 +156,7 @@ class Pipeline:
             "joiner": parts.joiner,
             "encoder": parts.encoder,
             "names": parts.names,
-            "trainer": parts.trainer,
-            "judge": parts.judge,
+            "trainer": parts.trainer,  # and the judge, whose figures follow from what it scored
         }
 
     def _logs(self) -> dict[str, Sink | SampleSink]:

@@ -1,0 +1,6 @@
+"""How good the predictions were: figures per head over the whole run, from a moment on, and per bucket of root time."""
+
+from streamctr.metrics.config import MetricsConfig
+from streamctr.metrics.judge import Judge
+
+__all__ = ["Judge", "MetricsConfig"]

@@ -1,0 +1,48 @@
+"""Logistic regression: one weight per id and head. Legend: B rows, S stages, F ids, M numbers, C columns."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from streamctr.layers import mean_pool
+from streamctr.models.port import InputShape, ModelInput, Targets
+from streamctr.schema import Config, Funnel
+
+
+class LrConfig(Config):
+    """One linear head per stage, given its parent; any funnel."""
+
+    name: Literal["lr"] = "lr"
+
+    @property
+    def entire_space(self) -> bool:
+        """Whether it trains entire-space heads, which `absent` rows speak of."""
+        return False
+
+    def rows(self, funnel: Funnel, width: int, init_std: float) -> tuple[int, float]:
+        """Width of its table rows, one weight a head, and the deviation of new ones: 0."""
+        return len(funnel.stages) - 1, 0.0
+
+
+class Lr(nn.Module):
+    """logit_s = sum of the weights of the ids + mean of those in each history + linear in the numbers + bias."""
+
+    def __init__(self, shape: InputShape, bias_S: torch.Tensor) -> None:
+        super().__init__()
+        self.numbers = nn.Parameter(torch.zeros(len(bias_S), 2 * shape.numbers))
+        self.bias = nn.Parameter(bias_S.clone())
+
+    def forward(self, x: ModelInput) -> torch.Tensor:
+        """Conditional logits (B, S)."""
+        numbers_BM = torch.cat((x.numbers_BM, x.missing_BM), dim=1)
+        logits_BS = nn.functional.linear(numbers_BM, self.numbers, self.bias) + x.ids_BFW.sum(1)
+        for history in x.histories:
+            logits_BS = logits_BS + mean_pool(history.values_BTCW, history.mask_BT).sum(1)
+        return logits_BS
+
+    def loss(self, logits_BS: torch.Tensor, targets: Targets) -> torch.Tensor:
+        """Weighted cross-entropy of every conditional head, summed."""
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits_BS, targets.labels_BS, weight=targets.given_BS, reduction="sum"
+        )

@@ -1,0 +1,6 @@
+"""Embedding tables: ids to rows of one fused table, drawn when asked for, learned row by row."""
+
+from streamctr.tables.config import TablesConfig
+from streamctr.tables.fused import FusedTable, RowGradients
+
+__all__ = ["FusedTable", "RowGradients", "TablesConfig"]
