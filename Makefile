@@ -5,7 +5,7 @@ TORCH_BACKEND ?=
 BIN := .venv/bin
 UV := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench bench-memory lock clean
 
 demo: .venv/.run
 	$(BIN)/streamctr demo
@@ -21,6 +21,9 @@ check: .venv/.test
 
 bench: .venv/.run
 	$(BIN)/python -m tests.bench.rate
+
+bench-memory: .venv/.run
+	$(BIN)/python -m tests.bench.memory
 
 lock: .venv/.run
 	$(BIN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra test pyproject.toml -o requirements.lock

@@ -36,7 +36,14 @@ def hash_text(text: str) -> int:
 
 def hash_texts(texts: list[str]) -> U64:
     """`hash_text` of each: call it on the distinct values of a block, not on its rows."""
-    return np.array([xxhash.xxh3_64_intdigest(text.encode()) or 1 for text in texts], dtype=np.uint64)
+    return hash_bytes([text.encode() for text in texts])
+
+
+def hash_bytes(texts: list[bytes]) -> U64:
+    """`hash_texts` of texts that are UTF-8 already."""
+    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+    hashes[hashes == MISSING_ID] = 1
+    return hashes
 
 
 def mix(values: U64) -> U64:

@@ -12,11 +12,13 @@ _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_40
 
 
 def parse_duration_ms(value: Any) -> int:
-    """Milliseconds of a duration such as `30s`, `5m`, `1h`, `7d` or `250ms`; a plain 0 needs no unit.
+    """Milliseconds of a duration such as `30s`, `5m`, `1h`, `7d` or `250ms`; an integer already is milliseconds.
 
     >>> parse_duration_ms("30m")
     1800000
     """
+    if isinstance(value, int) and value >= 0:
+        return value
     text = str(value).strip()
     match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", text)
     if match is None and text != "0":

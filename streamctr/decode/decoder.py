@@ -15,13 +15,13 @@ from streamctr.decode.lines import Lines
 from streamctr.decode.moments import EARLIEST_MS, LATEST_MS, NO_TIME, times_ms
 from streamctr.errors import DataError
 from streamctr.events import EventBatch
-from streamctr.hashing import MISSING_ID, U64, combine, hash_texts
+from streamctr.hashing import MISSING_ID, U64, combine, hash_bytes
 from streamctr.names import Names
 from streamctr.ports import Arrays, RawBlock, pack_text, unpack_text
 from streamctr.schema import Config, FeaturesConfig, Funnel, TimeConfig
 
 _SAMPLE: Final = 8
-"""Messages from which the types of a block's fields are chosen."""
+"""Messages from which the types of a block's fields are chosen first."""
 _LETTER_BYTES: Final = 1 << 16
 """A longer malformed line is kept as its first bytes."""
 _EXAMPLE: Final = 400
@@ -82,7 +82,8 @@ class Decoder:
         """
         fields = self._child if block.stage else self._root
         lines = Lines(block.payload)
-        columns = self._at_once(lines, fields) or self._one_by_one(lines, fields)
+        sample = lines.parse(lines.kept[:_SAMPLE])
+        columns = self._at_once(lines, fields, sample) or self._one_by_one(lines, fields)
         events = self._events(columns, block.stage, fields)
         lines.refuse({int(lines.kept[row]): reason for row, reason in columns.reasons.items()})
         letters = [
@@ -111,9 +112,8 @@ class Decoder:
             for place, (good, reasons) in tallies.items()
         }
 
-    def _at_once(self, lines: Lines, fields: Fields) -> Columns | None:
+    def _at_once(self, lines: Lines, fields: Fields, sample: list[dict[str, Any]]) -> Columns | None:
         """The columns of the whole block; None where it is empty, or one value is not of its field's type."""
-        sample = lines.parse(lines.kept[:_SAMPLE])
         schema = choose_schema(sample, fields, self._seen)
         if schema is None or len(lines.kept) == 0:
             return None
@@ -121,11 +121,9 @@ class Decoder:
         return columns if columns is not None and len(columns.key) == len(lines.kept) else None
 
     def _one_by_one(self, lines: Lines, fields: Fields) -> Columns:
-        """The columns of the lines that the strict parser takes; at once where the others were all that was wrong."""
-        before = len(lines.kept)
+        """The columns of the lines that the strict parser takes; at once where it shows what was wrong."""
         messages = lines.parse(lines.kept)
-        columns = self._at_once(lines, fields) if len(messages) < before else None
-        return columns or read_messages(messages, fields)
+        return self._at_once(lines, fields, messages) or read_messages(messages, fields)
 
     def _events(self, columns: Columns, stage: int, fields: Fields) -> EventBatch:
         """Events of the messages that are good; `columns.reasons` gets those that are not."""
@@ -156,7 +154,7 @@ class Decoder:
     def _identities(self, name: str, column: Any) -> U64:
         ids, distinct, texts = _hash(column)
         if self._names.wants(name):
-            self._names.offer(name, dict(zip(distinct.tolist(), texts, strict=True)))
+            self._names.offer(name, {key: text.decode() for key, text in zip(distinct.tolist(), texts, strict=True)})
         return ids
 
     def _count(self, block: RawBlock, good: int, letters: list[dict[str, Any]]) -> None:
@@ -204,11 +202,11 @@ def _null(column: Any) -> NDArray[np.bool_]:
     return np.asarray(column.is_null().to_numpy(zero_copy_only=False))
 
 
-def _hash(column: Any) -> tuple[U64, U64, list[str]]:
+def _hash(column: Any) -> tuple[U64, U64, list[bytes]]:
     """The ids of a column of texts, integers or booleans; the distinct ones without missing; and their texts."""
     encoded = column.dictionary_encode()
-    texts = encoded.dictionary.cast(pa.string()).to_pylist()
-    hashes = hash_texts(texts)
+    texts = encoded.dictionary.cast(pa.string()).cast(pa.binary()).to_pylist()
+    hashes = hash_bytes(texts)
     places = encoded.indices.fill_null(len(texts)).to_numpy()
     return np.append(hashes, np.uint64(MISSING_ID))[places], hashes, texts
 

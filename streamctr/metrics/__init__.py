@@ -2,5 +2,6 @@
 
 from streamctr.metrics.config import MetricsConfig
 from streamctr.metrics.judge import Judge
+from streamctr.metrics.running import HeadFigures
 
-__all__ = ["Judge", "MetricsConfig"]
+__all__ = ["HeadFigures", "Judge", "MetricsConfig"]

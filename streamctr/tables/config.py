@@ -19,7 +19,7 @@ def parse_rows(value: Any) -> Any:
     return 2 ** int(match[1]) if match else value
 
 
-Rows = Annotated[int, BeforeValidator(parse_rows), Field(ge=1, le=2**40)]
+Rows = Annotated[int, BeforeValidator(parse_rows), Field(ge=1, le=2**30)]
 
 
 class TablesConfig(Config):

@@ -59,18 +59,18 @@ class FusedTable:
         self._allocate(int(starts[-1]))
 
     def _allocate(self, rows: int) -> None:
+        self._slot_R = np.zeros(rows, np.int32)
         self._weights_RW = np.zeros((rows, self.width), np.float32)
         self._accumulator_R = np.zeros(rows, np.float32)
-        self._live_R = np.zeros(rows, np.bool_)
-        self._live = 0
+        self._learned = 0
 
     def __len__(self) -> int:
         """Number of rows that were learned."""
-        return self._live
+        return self._learned
 
     def bytes(self) -> int:
         """Size in bytes of the learned rows: what `state` holds."""
-        return self._live * (4 * self.width + 4 + 8)
+        return self._learned * (4 * self.width + 4 + 8)
 
     def rows(
         self, ids: U64, columns: NDArray[np.int64], length_N: NDArray[np.integer[Any]] | None = None
@@ -91,7 +91,7 @@ class FusedTable:
         """Write the rows' numbers into contiguous `out_BTCW`; zeros into what lies behind the first N samples."""
         out_BTCW[len(rows_NTC) :].zero_()
         out_PW = out_BTCW[: len(rows_NTC)].numpy().reshape(-1, self.width)
-        kernels.gather(rows_NTC.reshape(-1), self._weights_RW, self._live_R, self._draw, out_PW)
+        kernels.gather(rows_NTC.reshape(-1), self._slot_R, self._weights_RW, self._draw, out_PW)
 
     def sum_gradients(self, rows: Sequence[NDArray[np.int64]], grads: Sequence[NDArray[np.float32]]) -> RowGradients:
         """Sum the gradients of equal rows over all groups; grads (N, T, C, W) may be views with strides of 0."""
@@ -109,23 +109,23 @@ class FusedTable:
 
     def update(self, gradients: RowGradients) -> None:
         """One row-wise Adagrad step on the touched rows; new ones come to be here."""
-        table = self._weights_RW, self._accumulator_R, self._live_R
-        self._live += kernels.adagrad_rows(
-            gradients.rows_U, gradients.sums_UW, gradients.power_U, table, self._draw, self._step
-        )
+        summed = gradients.rows_U, gradients.sums_UW, gradients.power_U
+        store = self._weights_RW, self._accumulator_R
+        self._learned = kernels.adagrad_rows(summed, self._slot_R, store, self._learned, self._draw, self._step)
 
     def state(self) -> Arrays:
         """The learned rows: `rows` (sorted places), `weights` and `accumulator`."""
-        rows = np.flatnonzero(self._live_R)
-        return {"rows": rows, "weights": self._weights_RW[rows], "accumulator": self._accumulator_R[rows]}
+        rows = np.flatnonzero(self._slot_R)
+        slots = self._slot_R[rows] - 1
+        return {"rows": rows, "weights": self._weights_RW[slots], "accumulator": self._accumulator_R[slots]}
 
     def restore(self, arrays: Arrays) -> None:
         """Hold these rows and no other."""
-        self._allocate(len(self._live_R))
-        rows = arrays["rows"]
-        self._weights_RW[rows], self._accumulator_R[rows] = arrays["weights"], arrays["accumulator"]
-        self._live_R[rows] = True
-        self._live = len(rows)
+        self._allocate(len(self._slot_R))
+        self._learned = len(arrays["rows"])
+        self._slot_R[arrays["rows"]] = np.arange(1, self._learned + 1)
+        self._weights_RW[: self._learned] = arrays["weights"]
+        self._accumulator_R[: self._learned] = arrays["accumulator"]
 
 
 def _tables_of(config: TablesConfig, features: tuple[str, ...]) -> tuple[str, ...]:

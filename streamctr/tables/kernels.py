@@ -1,5 +1,7 @@
 """The loops over rows of a fused table.
 
+Learned rows stand in a store in the order in which they were first learned, so that memory holds no gaps and rows that
+are met often stand together; `slot_R` says where, counted from 1, and 0 for rows that nobody learned.
 Legend: N samples, T steps, C columns (ids have T = 1), P = N T C places, U distinct rows, R rows, W width, K tables.
 """
 
@@ -51,7 +53,7 @@ def draw_row(row: int, starts_K: I64, keys_K: U64, std: float, out_W: F32) -> No
 
 
 @kernel
-def gather(rows_P: I64, weights_RW: F32, live_R: NDArray[np.bool_], draw: tuple[I64, U64, float], out_PW: F32) -> None:
+def gather(rows_P: I64, slot_R: I32, weights_RW: F32, draw: tuple[I64, U64, float], out_PW: F32) -> None:
     """Numbers of every row: learned ones as they are, others as they would be drawn, zeros for -1."""
     width = weights_RW.shape[1]
     for p in range(len(rows_P)):
@@ -59,11 +61,12 @@ def gather(rows_P: I64, weights_RW: F32, live_R: NDArray[np.bool_], draw: tuple[
         if row < 0:
             for w in range(width):
                 out_PW[p, w] = 0.0
-        elif live_R[row]:
-            for w in range(width):
-                out_PW[p, w] = weights_RW[row, w]
-        else:
+        elif slot_R[row] == 0:
             draw_row(row, draw[0], draw[1], draw[2], out_PW[p])
+        else:
+            slot = slot_R[row] - 1
+            for w in range(width):
+                out_PW[p, w] = weights_RW[slot, w]
 
 
 @kernel
@@ -118,25 +121,26 @@ def mean_squares(sums_UW: F32, power_U: F64) -> bool:
 
 @kernel
 def adagrad_rows(
-    distinct_U: I64, sums_UW: F32, power_U: F64, table: Any, draw: tuple[I64, U64, float], step: Any
+    gradients: tuple[I64, F32, F64], slot_R: I32, store: tuple[F32, F32], learned: int, draw: Any, step: Any
 ) -> int:
-    """Row-wise Adagrad with decay on touched rows; returns how many of them are new.
+    """Row-wise Adagrad with decay on touched rows; returns how many rows are learned afterwards.
 
     a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps)     (Duchi et al. 2011, one accumulator a row)
     """
-    weights_RW, accumulator_R, live_R = table
+    distinct_U, sums_UW, power_U = gradients
+    weights_RW, accumulator_R = store
     lr, eps, decay, initial = step
-    new = 0
     for u in range(len(distinct_U)):
         row = distinct_U[u]
-        if not live_R[row]:
-            live_R[row] = True
-            accumulator_R[row] = initial
-            draw_row(row, draw[0], draw[1], draw[2], weights_RW[row])
-            new += 1
-        total = np.float32(decay * accumulator_R[row] + power_U[u])
-        accumulator_R[row] = total
+        if slot_R[row] == 0:
+            draw_row(row, draw[0], draw[1], draw[2], weights_RW[learned])
+            accumulator_R[learned] = initial
+            learned += 1
+            slot_R[row] = learned
+        slot = slot_R[row] - 1
+        total = np.float32(decay * accumulator_R[slot] + power_U[u])
+        accumulator_R[slot] = total
         rate = np.float32(lr / (np.sqrt(np.float64(total)) + eps))
         for w in range(weights_RW.shape[1]):
-            weights_RW[row, w] -= rate * sums_UW[u, w]
-    return new
+            weights_RW[slot, w] -= rate * sums_UW[u, w]
+    return learned

@@ -1,0 +1,6 @@
+"""Event files: `find_files` says which there are, `FileSource` reads them."""
+
+from connectors.files.find import find_files
+from connectors.files.source import FileSource
+
+__all__ = ["FileSource", "find_files"]

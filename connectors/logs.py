@@ -1,0 +1,152 @@
+"""Append-only files: records as JSON lines, and the emission log as Arrow. Legend: N rows."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from streamctr.errors import DataError
+from streamctr.samples import SampleBatch
+
+
+class _AppendedFile:
+    """A file that only grows, but for what `truncate` takes back; its folder is made where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._file = path, open(path, "ab")  # noqa: SIM115
+
+    def append(self, payload: bytes) -> None:
+        self._file.write(payload)
+
+    def size(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> int:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self.size()
+
+    def truncate(self, size_bytes: int) -> None:
+        if self.size() < size_bytes:
+            raise DataError(
+                f"{self._path} has {self.size()} bytes where {size_bytes} were saved with the snapshot; "
+                "put the file back as it was, or start with --fresh"
+            )
+        self._file.truncate(size_bytes)
+        self._file.seek(size_bytes)
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+
+class JsonLines:
+    """A log of records, one JSON object a line; NaN and infinity become null."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = _AppendedFile(Path(path))
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Append; on disk after `flush`."""
+        options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+        self._file.append(b"".join(orjson.dumps(record, option=options) for record in records))
+
+    def flush(self) -> int:
+        """Make everything durable; the length in bytes."""
+        return self._file.flush()
+
+    def truncate(self, size_bytes: int) -> None:
+        """Forget what was written after that length.
+
+        Raises:
+            DataError: the file is shorter.
+        """
+        self._file.truncate(size_bytes)
+
+    def close(self) -> None:
+        """Flush and give the file back."""
+        self._file.close()
+
+
+class SampleLog:
+    """The emission log on disk: `part-0.arrows`, an Arrow IPC stream without an end-of-stream marker.
+
+    The schema's message comes first and once; then each batch is a message of its own, so that the log can be cut
+    where it was flushed and go on from there. Columns of several values a row are fixed-size lists, whose shapes
+    stand in the schema's metadata; columns of none are left out.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._file = _AppendedFile(Path(folder) / "part-0.arrows")
+
+    def write(self, batch: SampleBatch) -> None:
+        """Append rows; on disk after `flush`."""
+        if len(batch) == 0:
+            return
+        records = _to_arrow(batch)
+        if self._file.size() == 0:
+            self._file.append(records.schema.serialize())
+        self._file.append(records.serialize())
+
+    def flush(self) -> int:
+        """Make everything durable; the length in bytes."""
+        return self._file.flush()
+
+    def truncate(self, size_bytes: int) -> None:
+        """Forget what was written after that length, which `flush` gave.
+
+        Raises:
+            DataError: the file is shorter.
+        """
+        self._file.truncate(size_bytes)
+
+    def close(self) -> None:
+        """Flush and give the file back."""
+        self._file.close()
+
+
+def read_samples(folder: str | os.PathLike[str]) -> Iterator[SampleBatch]:
+    """The batches of an emission log, in order, as they were written.
+
+    Raises:
+        DataError: the last message was cut, as by a kill; a resume cuts such a log where its snapshot says.
+    """
+    for path in sorted(Path(folder).glob("part-*.arrows")):
+        if path.stat().st_size == 0:
+            continue
+        try:
+            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+                for records in stream:
+                    yield _from_arrow(records)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} ends within a message ({error}); resume its run, or join again") from None
+
+
+def _to_arrow(batch: SampleBatch) -> Any:
+    arrays = batch.to_arrays()
+    columns = {name: _column(array) for name, array in arrays.items() if array[:1].size}
+    shapes = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
+    records = pa.RecordBatch.from_pydict(columns)
+    return records.replace_schema_metadata({"columns": orjson.dumps(shapes)})
+
+
+def _column(array: Any) -> Any:
+    values = pa.array(np.ascontiguousarray(array).reshape(-1))
+    return values if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(values, array[0].size)
+
+
+def _from_arrow(records: Any) -> SampleBatch:
+    arrays = {}
+    for name, (kind, shape) in orjson.loads(records.schema.metadata[b"columns"]).items():
+        values = np.empty(0, kind)
+        if name in records.schema.names:
+            column = records.column(name)
+            values = (column.flatten() if shape else column).to_numpy()
+        arrays[name] = np.array(values).reshape(records.num_rows, *shape)
+    return SampleBatch.from_arrays(arrays)

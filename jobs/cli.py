@@ -1,0 +1,136 @@
+"""The command `streamctr`. Commands load what they need when they run: `--help` is quick and never imports torch."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.console import EXIT_CODES, Call, Result, guarded
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run file, or the directory of a run.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write event files into.")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder with the KuaiRand files.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Stop before this moment; a resume goes on there.")]
+Frozen = Annotated[str | None, typer.Option(metavar="TIME", help="Learn nothing from this moment on.")]
+Directory = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory; else runs/NAME.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="First delete what earlier runs left in the run directory.")]
+Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="A snapshot's name; else the newest.")]
+Names = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="A snapshot's name; else all of them.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as training.seed=2; repeatable.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+
+
+def _typer(text: str) -> typer.Typer:
+    names = {"help_option_names": ["-h", "--help"]}
+    options: dict[str, Any] = {"help": text, "epilog": EXIT_CODES, "context_settings": names, "no_args_is_help": True}
+    return typer.Typer(**options, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+app = _typer("Learn click and conversion models while the events arrive.")
+data = _typer("Write event files to learn from.")
+snapshots = _typer("Look at the snapshots of a run.")
+app.add_typer(data, name="data")
+app.add_typer(snapshots, name="snapshots")
+
+
+def command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Add a function to `group` whose first argument is the `Call`; its other ones are the command's own.
+
+    `--set` and `--json` come with it, as do the exit codes: the function is typer's, with those two in its signature.
+    """
+
+    def add(function: Callable[..., Result]) -> Callable[..., Result]:
+        def run(**arguments: Any) -> None:
+            call = Call(tuple(arguments.pop("sets")), arguments.pop("json"))
+            raise typer.Exit(guarded(lambda: function(call, **arguments), call.as_json))
+
+        own = list(inspect.signature(function).parameters.values())[1:]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        common = [
+            inspect.Parameter("sets", keyword, default=[], annotation=Sets),
+            inspect.Parameter("json", keyword, default=False, annotation=Json),
+        ]
+        parameters = [*(parameter.replace(kind=keyword) for parameter in own), *common]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__doc__, run.__name__ = function.__doc__, function.__name__
+        group.command(name, epilog=EXIT_CODES)(run)
+        return function
+
+    return add
+
+
+@command(app)
+def demo(call: Call) -> Result:
+    """Learn a synthetic world whose own probabilities are known, and compare."""
+    from jobs.demo import run
+
+    return run(call)
+
+
+@command(app)
+def check(call: Call, run: Run) -> Result:
+    """Say all that is wrong with a run file, and what a sample of its events looks like."""
+    from jobs.check import check as job
+
+    return job(call, run)
+
+
+@command(app)
+def replay(
+    call: Call, run: Run, until: Until = None, frozen: Frozen = None, directory: Directory = None, fresh: Fresh = False
+) -> Result:
+    """Learn from event files and judge; goes on from the newest snapshot of the run directory."""
+    from jobs.replay import Request
+    from jobs.replay import replay as job
+
+    return job(call, Request(run, until, frozen, directory, fresh))
+
+
+@command(data)
+def synthetic(call: Call, out: Out) -> Result:
+    """Write a seeded synthetic world; --set names its settings, such as roots=100000."""
+    from jobs.data import synthetic as job
+
+    return job(call, out)
+
+
+@command(data)
+def kuairand(call: Call, source: Source, out: Out) -> Result:
+    """Convert the KuaiRand data set to one event file per stage."""
+    from jobs.data import kuairand as job
+
+    return job(call, source, out)
+
+
+@command(snapshots, "list")
+def list_all(call: Call, run: Run) -> Result:
+    """List the snapshots of a run, the newest last."""
+    from jobs.snapshots import list_all as job
+
+    return job(call, run)
+
+
+@command(snapshots)
+def show(call: Call, run: Run, name: Name = None) -> Result:
+    """Show what a snapshot holds."""
+    from jobs.snapshots import show as job
+
+    return job(call, run, name)
+
+
+@command(snapshots)
+def verify(call: Call, run: Run, name: Names = None) -> Result:
+    """Compare every file of a snapshot with its checksum; exit code 74 where one differs."""
+    from jobs.snapshots import verify as job
+
+    return job(call, run, name)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

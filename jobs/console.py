@@ -1,0 +1,81 @@
+"""What every command does the same way: say errors in one form, print one JSON object, end with a stable exit code."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from rich.console import Console, RenderableType
+
+from jobs.yamlmarks import Mistake, MistakesError
+from streamctr.errors import StreamctrError
+
+EXIT_CODES: Final = (
+    "Exit codes: 0 done · 2 wrong usage · 65 the input cannot be read · 70 a defect of streamctr · 74 a snapshot does "
+    "not verify or belong · 75 another process owns the run directory · 76 too many steps were not finite · 78 the run "
+    "file or an option cannot be used · 130 stopped by SIGINT, 143 by SIGTERM, after a last snapshot"
+)
+
+INTERRUPTED: Final = 130
+
+Result = tuple[dict[str, Any], int]
+"""What a command found, as JSON can hold it, and its exit code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every command is given: overrides of its settings, and whether stdout is for one JSON object."""
+
+    sets: tuple[str, ...] = ()
+    as_json: bool = False
+
+    def show(self, *tables: RenderableType) -> None:
+        """Print results for people on stdout; nothing where the JSON object goes there."""
+        if not self.as_json:
+            console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+            console.print(*tables, sep="\n")
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr as it is: stdout belongs to results."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def guarded(work: Callable[[], Result], as_json: bool) -> int:
+    """Do the work of a command and say how it ended; the exit code.
+
+    `work` gives its result, printed as the one JSON object where that was asked for, and its exit code.
+    """
+    try:
+        result, exit_code = work()
+    except StreamctrError as error:
+        say(str(error))
+        result, exit_code = _refusal(error), error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted")
+        result, exit_code = {"error": "interrupted", "exit_code": INTERRUPTED}, INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the outermost loop: a defect is told apart by its exit code
+        say(traceback.format_exc())
+        result, exit_code = {"error": f"{type(error).__name__}: {error}", "exit_code": 70}, 70
+    if as_json:
+        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+        sys.stdout.flush()
+    return exit_code
+
+
+def _refusal(error: StreamctrError) -> dict[str, Any]:
+    refusal: dict[str, Any] = {"error": str(error), "exit_code": error.exit_code}
+    if isinstance(error, MistakesError):
+        refusal["mistakes"] = mistakes_json(error.mistakes)
+    return refusal
+
+
+def mistakes_json(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
+    """Mistakes as JSON holds them; line 0 is an option."""
+    return [
+        {"where": m.span.head(), "line": m.span.line, "column": m.span.column, "message": m.message, "hint": m.hint}
+        for m in mistakes
+    ]

@@ -1,0 +1,177 @@
+"""The run file: one YAML document that says what the events are, what is learned and how it is judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from jobs.mistakes import mistakes_of
+from jobs.runchecks import cross_checks
+from jobs.yamlmarks import Document, Mistake, MistakesError, did_you_mean, load_document
+from streamctr import feedback
+from streamctr.errors import ConfigError
+from streamctr.heads import heads
+from streamctr.metrics import MetricsConfig
+from streamctr.models import ModelConfig
+from streamctr.schema import Config, DurationMs, FeaturesConfig, Funnel, StageConfig, TimeConfig
+from streamctr.snapshot import SnapshotsConfig
+from streamctr.tables import TablesConfig
+from streamctr.training import TrainingConfig
+
+MAY_DIFFER: Final = frozenset({"files", "snapshots"})
+"""Top-level keys that a resume may change: where files lie, and how often and how many snapshots are kept."""
+
+_SHORT_FORMS: Final[dict[tuple[str | int, ...], str]] = {("model",): "name", ("time",): "field"}
+"""The key that a word in place of a mapping stands for: `--set model.towers=[64]` works behind `model: esmm`."""
+
+
+class RunConfig(Config):
+    """Everything that decides what a run does; each block is described where its owner is."""
+
+    files: tuple[str, ...] = Field(min_length=1, description="event files or patterns; a file's name says its stage")
+    key: str = Field(description="the field with the root's id, in every stage's events")
+    time: TimeConfig
+    user: str | None = Field(default=None, description="the field that says whose history an event belongs to")
+    lateness: DurationMs = Field(default=60_000, description="how far events of one stage may be out of order")
+    orphan_wait: DurationMs = Field(default=10_000, description="how long an event waits for its parent")
+    remember: DurationMs = Field(default=3_600_000, description="how long closed roots are remembered, to tell repeats")
+    users: int = Field(default=100_000, ge=1, description="histories kept at most, the last touched ones")
+    funnel: Mapping[str, StageConfig | None]
+    features: FeaturesConfig
+    outcomes: tuple[str, ...] = Field(default=(), description="fields known only later: refused as features")
+    model: ModelConfig
+    tables: TablesConfig = Field(default_factory=TablesConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig)
+    snapshots: SnapshotsConfig = Field(default_factory=SnapshotsConfig)
+    samples: bool = Field(default=False, description="write the emission log to samples/")
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_pattern(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("funnel", mode="before")
+    @classmethod
+    def _root_is_empty(cls, value: Any) -> Any:
+        """`impression: {}`: the root has no windows; `cross_checks` says so where it has."""
+        if not isinstance(value, dict):
+            return value
+        return {name: config if place else None for place, (name, config) in enumerate(value.items())}
+
+    @property
+    def tree(self) -> Funnel:
+        """The funnel, resolved."""
+        return Funnel.from_mapping(self.funnel)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """A run's config, and where each of its words stands."""
+
+    config: RunConfig
+    document: Document
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> "RunFile":
+        """Read, override with each `key=value`, type and check.
+
+        Raises:
+            ConfigError: there is no such file.
+            MistakesError: all that is wrong with it.
+        """
+        return cls._typed(read_document(path, overrides))
+
+    @classmethod
+    def parse(cls, text: str, name: str, overrides: Sequence[str] = ()) -> "RunFile":
+        """The same from a text that is to be called `name`."""
+        return cls._typed(_overridden(text, name, overrides))
+
+    @classmethod
+    def _typed(cls, document: Document) -> "RunFile":
+        config, mistakes = examine(document)
+        if config is None or mistakes:
+            raise MistakesError(mistakes)
+        return cls(config, document)
+
+
+def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """A run file with its overrides, untyped.
+
+    Raises:
+        ConfigError: there is no such file.
+        MistakesError: it is not YAML, or an override has not the form of one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text: {error}") from None
+    return _overridden(text, str(path), overrides)
+
+
+def _overridden(text: str, name: str, overrides: Sequence[str]) -> Document:
+    document = load_document(text, name)
+    for override in overrides:
+        document.override(override, _SHORT_FORMS)
+    return document
+
+
+def examine(document: Document) -> tuple[RunConfig | None, list[Mistake]]:
+    """The config, where each value has its type, and all that is wrong with the document."""
+    mistakes = cross_checks(document)
+    try:
+        config = RunConfig.model_validate(document.tree)
+    except ValidationError as error:
+        return None, mistakes + mistakes_of(error, document, RunConfig, [mistake.path for mistake in mistakes])
+    if not any(mistake.path[:1] == ("funnel",) for mistake in mistakes):
+        mistakes += _fit_checks(config, document)
+    return config, mistakes
+
+
+def _fit_checks(config: RunConfig, document: Document) -> list[Mistake]:
+    """What a well-formed funnel does not have, or the model does not take."""
+    names = [head.name for head in heads(config.tree)]
+    mistakes = [
+        document.mistake(("training", "base_rate", name), f'"{name}" is no head', did_you_mean(name, names), key=True)
+        for name in config.training.base_rate
+        if name not in names
+    ]
+    try:
+        config.model.rows(config.tree, config.tables.width, config.tables.init_std)
+    except ConfigError as error:
+        path = ("model", "name") if document.has(("model", "name")) else ("model",)
+        mistakes.append(document.mistake(path, str(error)))
+    try:
+        feedback.check(config.training.delayed_feedback, config.tree)
+    except ConfigError as error:
+        mistakes.append(document.mistake(("training", "delayed_feedback"), str(error)))
+    return mistakes
+
+
+def resolved(config: RunConfig) -> dict[str, Any]:
+    """The config as plain values with every default filled in, durations and moments as texts."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def resolved_yaml(config: RunConfig) -> str:
+    """`resolved` as a run file that loads to the same config."""
+    plain = resolved(config)
+    plain["funnel"] = {name: stage or {} for name, stage in plain["funnel"].items()}
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+def config_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two `resolved` configs, one line a key, but for what a resume may change."""
+    return [line for line in _diff(old, new, "") if line.split(".")[0].split(":")[0] not in MAY_DIFFER]
+
+
+def _diff(old: Any, new: Any, path: str) -> list[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = dict.fromkeys([*old, *new])
+        return [line for key in keys for line in _diff(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if old == new else [f"{path}: {old} is now {new}"]

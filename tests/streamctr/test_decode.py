@@ -1,0 +1,389 @@
+"""What a good message is, and that the fast way and the slow way agree on it."""
+
+import base64
+import json
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from plain_decoder import SPACE, event_by_rule
+
+from streamctr.decode import DecodeConfig, Decoded, Decoder
+from streamctr.decode.lines import BLANK, PLAIN, SUSPECT, scan
+from streamctr.errors import DataError
+from streamctr.events import EventBatch
+from streamctr.hashing import MISSING_ID, hash_text
+from streamctr.names import Names
+from streamctr.ports import LINE_LIMIT_BYTES, RawBlock
+from streamctr.schema import FeaturesConfig, Funnel, NumberConfig, StageConfig, TimeConfig
+
+FUNNEL = Funnel.from_mapping({"impression": None, "click": StageConfig(observe="10s")})
+FEATURES = FeaturesConfig(id=("ad", "user"), number={"price": NumberConfig()})
+NOW_MS = 1_650_812_741_436
+
+
+def decoder(time: str | dict[str, str] = "t", names: Names | None = None) -> Decoder:
+    config = DecodeConfig(key="id", time=TimeConfig.model_validate(time), user="user")
+    return Decoder(config, FUNNEL, FEATURES, names or Names(()))
+
+
+def block(payload: bytes, stage: int = 0, first_line: int = 1, file_ended: bool = False) -> RawBlock:
+    return RawBlock(stage, stage, "impression.jsonl", first_line, payload, file_ended, False)
+
+
+def decode(*lines: str | bytes, stage: int = 0, time: str | dict[str, str] = "t") -> Decoded:
+    payload = b"\n".join(line.encode() if isinstance(line, str) else line for line in lines)
+    decoded = decoder(time).decode(block(payload, stage))
+    assert decoded.read == len(decoded.events) + decoded.rejected
+    assert decoded.rejected == len(decoded.letters)
+    return decoded
+
+
+def message(**fields: object) -> str:
+    return json.dumps({"id": "a", "t": NOW_MS, **fields})
+
+
+def reasons(*lines: str | bytes, time: str | dict[str, str] = "t") -> list[str]:
+    return [letter["reason"] for letter in decode(*lines, time=time).letters]
+
+
+def rows(events: EventBatch) -> list[tuple[object, ...]]:
+    columns = (events.time_ms, events.stage, events.root, events.user, events.ids_NF, events.numbers_NM, events.content)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def same_rows(left: EventBatch, right: EventBatch) -> None:
+    assert str(rows(left)) == str(rows(right))  # as text, because NaN is not NaN
+
+
+def test_a_root_carries_key_time_user_ids_and_numbers() -> None:
+    events = decode(message(user=7, ad="red", price=2.5)).events
+    assert events.time_ms.tolist() == [NOW_MS]
+    assert events.stage.tolist() == [0]
+    assert events.root.tolist() == [hash_text("a")]
+    assert events.user.tolist() == [hash_text("7")]
+    assert events.ids_NF.tolist() == [[hash_text("red"), hash_text("7")]]
+    assert events.numbers_NM.tolist() == [[2.5]]
+
+
+def test_a_child_carries_key_and_time_only_and_zeros_and_nan_elsewhere() -> None:
+    events = decode(message(user=[1], ad=1.5, price="x"), stage=1).events
+    assert events.root.tolist() == [hash_text("a")]
+    assert events.stage.tolist() == [1]
+    assert events.user.tolist() == [MISSING_ID]
+    assert events.ids_NF.tolist() == [[MISSING_ID, MISSING_ID]]
+    assert np.isnan(events.numbers_NM).tolist() == [[True]]
+
+
+def test_null_and_absent_are_missing() -> None:
+    events = decode(message(user=None, ad=None, price=None), message()).events
+    assert events.user.tolist() == [MISSING_ID] * 2
+    assert events.ids_NF.tolist() == [[MISSING_ID] * 2] * 2
+    assert np.isnan(events.numbers_NM).all()
+
+
+@pytest.mark.parametrize("values", [(123, "123"), (True, "true"), (False, "false"), (-0, "0"), ("\u00e9", "é")])
+def test_an_id_is_its_canonical_text(values: tuple[object, object]) -> None:
+    first, second = decode(message(ad=values[0]), message(ad=values[1])).events.ids_NF[:, 0].tolist()
+    assert first == second == hash_text(str(values[1]))
+    assert decode(message(ad=values[0])).events.ids_NF[0, 0] == first
+
+
+def test_the_texts_007_and_7_are_two_ids_and_the_empty_text_is_one() -> None:
+    ids = decode(message(ad="007"), message(ad="7"), message(ad=""), message(ad="2022-04-25")).events.ids_NF[:, 0]
+    assert ids.tolist() == [hash_text(text) for text in ("007", "7", "", "2022-04-25")]
+
+
+def test_of_two_values_under_one_name_the_last_counts() -> None:
+    events = decode('{"id": "x", "t": 1, "ad": 1, "id": "a", "t": 1650812741436, "ad": "red"}').events
+    same_rows(events, decode(message(ad="red")).events)
+
+
+def test_the_content_hash_tells_any_two_events_apart() -> None:
+    lines = [message(), message(ad="x"), message(user="x"), message(price=1), message(price=2), message(t=NOW_MS + 1)]
+    events = decode(*lines, message(id="b")).events
+    child = decode(message(), stage=1).events
+    assert len({*events.content.tolist(), *child.content.tolist()}) == 8
+    assert decode(message(price=-0.0)).events.content == decode(message(price=0)).events.content
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (message(id=None), 'key "id" is missing'),
+        (message(id=""), 'key "id" is empty'),
+        (message(id=1.0), 'key "id" is a number with a fraction, an exponent or more than 64 bits'),
+        (message(id=True), 'key "id" is a boolean'),
+        (message(id=1 << 63), 'key "id" is an integer beyond 64 bits'),
+        (message(t=None), 'time "t" is missing'),
+        (message(t=float(NOW_MS)), 'time "t" is a number with a fraction, an exponent or more than 64 bits'),
+        (message(t=str(NOW_MS)), 'time "t" is not ISO-8601 such as 2022-04-26T00:00:00Z'),
+        (message(t=NOW_MS // 1000), 'time "t" is outside 2000 to 2100 (a number counts as ms)'),
+        (message(t=-(1 << 63)), 'time "t" is outside 2000 to 2100 (a number counts as ms)'),
+        (message(user=[1]), 'id "user" is a list'),
+        (message(ad={"a": 1}), 'id "ad" is an object'),
+        (message(ad=10**30), 'id "ad" is a number with a fraction, an exponent or more than 64 bits'),
+        (message(price="1"), 'number "price" is a text'),
+        (message(price=True), 'number "price" is a boolean'),
+        (message(price=float("nan")), "not JSON: unexpected character, expected a JSON value"),
+        (message(other=float("inf")), "not JSON: unexpected character, expected a JSON value"),
+        ('{"id": "a", "t": 1650812741436, "other": 1e400}', "not JSON: number is infinity when parsed as double"),
+        ("[1]", "not a JSON object"),
+        ("7", "not a JSON object"),
+        (message() + message(), "not JSON: unexpected content after document"),
+        (message() + " x", "not JSON: unexpected content after document"),
+        ("\ufeff" + message(), "not JSON: UTF-8 byte order mark (BOM) is not supported"),
+        (message(ad="\ud800"), "not JSON: no low surrogate in string"),
+        (message().encode() + b"\x00", "not JSON: unexpected content after document"),
+    ],
+)
+def test_what_is_malformed_becomes_a_letter_with_its_reason(line: str | bytes, reason: str) -> None:
+    decoded = decode(message(), line, message(id="b"))
+    assert [letter["reason"] for letter in decoded.letters] == [reason]
+    assert decoded.events.root.tolist() == [hash_text("a"), hash_text("b")]
+
+
+def test_a_letter_says_where_and_keeps_the_bytes() -> None:
+    decoded = decoder().decode(block(b"\n".join([message().encode(), b"\xff\r", b" \t\r", b'{"id":']), first_line=11))
+    places = [(letter["stage"], letter["path"], letter["line"]) for letter in decoded.letters]
+    assert places == [("impression", "impression.jsonl", 12), ("impression", "impression.jsonl", 14)]
+    assert [base64.b64decode(letter["bytes"]) for letter in decoded.letters] == [b"\xff\r", b'{"id":']
+    assert (decoded.read, decoded.rejected) == (3, 2)
+
+
+def test_half_a_message_on_each_of_two_lines_is_two_malformed_lines() -> None:
+    assert len(reasons('{"id":"a","t":', f"{NOW_MS}" + "}")) == 2
+
+
+def test_blank_lines_and_carriage_returns_are_no_messages() -> None:
+    decoded = decode("", message() + "\r", " \t\r", message(id="b") + "\r", "")
+    assert (decoded.read, decoded.rejected, len(decoded.events)) == (2, 0, 2)
+    assert decode("").read == 0
+
+
+def test_a_line_beyond_the_limit_is_rejected_with_its_first_bytes() -> None:
+    long = b'{"id": "a", "t": 1650812741436, "x": "' + b"y" * LINE_LIMIT_BYTES + b'"}'
+    letters = decode(message(), long[: LINE_LIMIT_BYTES + 1]).letters
+    assert letters[0]["reason"] == "longer than 16777216 bytes"
+    assert base64.b64decode(letters[0]["bytes"]) == long[: 1 << 16]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2022-04-26T00:00:01.5Z", "2022-04-26T00:00:01.500+00:00"),
+        ("2022-04-26 08:00:01.123999+08:00", "2022-04-26T00:00:01.123+00:00"),
+        ("2022-04-25T20:00-0400", "2022-04-26T00:00:00+00:00"),
+        ("2024-02-29t12:00z", "2024-02-29T12:00:00+00:00"),
+        ("2022-04-26T05:30+0530", "2022-04-26T00:00:00+00:00"),
+        ("2022-01-01T00:00", "2021-12-31T16:00:00+00:00"),
+        ("2022-12-31T23:59:59,999", "2022-12-31T15:59:59.999+00:00"),
+    ],
+)
+def test_iso_times_are_read_with_their_offset_or_in_the_zone(text: str, moment: str) -> None:
+    decoded = decode(message(t=text), time={"field": "t", "zone": "Asia/Shanghai"})
+    assert decoded.events.time_ms.tolist() == [round(datetime.fromisoformat(moment).timestamp() * 1000)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2022-04-26",
+        "2022-02-29T00:00Z",
+        "2022-13-01T00:00Z",
+        "2022-00-01T00:00Z",
+        "2022-01-01T24:00Z",
+        "2022-01-01T00:60Z",
+        "2022-01-01T00:00:60Z",
+        "2022-01-01T00:00:00.Z",
+        "2022-01-01T00:00Z ",
+        "2022-01-01T00:00+8",
+        "2022-01-01T00:00+08:0",
+        "2022/01/01T00:00Z",
+        "2022-01-01X00:00Z",
+        "2022-01-01T00.00Z",
+        "",
+    ],
+)
+def test_what_is_no_iso_moment_is_rejected(text: str) -> None:
+    assert reasons(message(t=text)) == ['time "t" is not ISO-8601 such as 2022-04-26T00:00:00Z']
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 3), datetime(2099, 12, 30)),
+    st.sampled_from(["UTC", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_iso_times_agree_with_the_standard_library(moment: datetime, zone: str) -> None:
+    text = moment.isoformat(timespec="milliseconds")
+    expected = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000
+    decoded = decode(message(t=text), time={"field": "t", "zone": zone})
+    assert decoded.events.time_ms.tolist() == [round(expected)]
+
+
+def test_seconds_may_have_a_fraction_and_are_rounded_to_milliseconds() -> None:
+    time = {"field": "t", "unit": "s"}
+    assert decode(message(t=1650812741), message(t=1650812741.4356), time=time).events.time_ms.tolist() == [
+        1_650_812_741_000,
+        1_650_812_741_436,
+    ]
+    assert decode(message(t=1650812741), time=time).events.time_ms.tolist() == [1_650_812_741_000]
+    outside = 'time "t" is outside 2000 to 2100 (a number counts as s)'
+    assert reasons(message(t=NOW_MS), message(t=1e300), message(t=-1e300), time=time) == [outside] * 3
+
+
+def test_times_are_bounded_by_2000_and_2100() -> None:
+    lines = [message(t=t) for t in (946_684_799_999, 946_684_800_000, 4_102_444_799_999, 4_102_444_800_000)]
+    assert decode(*lines).events.time_ms.tolist() == [946_684_800_000, 4_102_444_799_999]
+
+
+def test_a_field_whose_first_value_stands_deep_in_a_block_is_read_all_the_same() -> None:
+    decoded = decode(*[message()] * 20, message(ad=7), *[message()] * 20)
+    assert decoded.rejected == 0
+    assert decoded.events.ids_NF[:, 0].tolist() == [MISSING_ID] * 20 + [hash_text("7")] + [MISSING_ID] * 20
+
+
+def test_one_field_may_be_key_time_id_and_number_at_once() -> None:
+    config = DecodeConfig(key="t", time=TimeConfig(field="t"), user="t")
+    features = FeaturesConfig(id=("t",), number={"t": NumberConfig()})
+    events = Decoder(config, FUNNEL, features, Names(())).decode(block(b'{"t": %d}' % NOW_MS)).events
+    assert events.root[0] == events.user[0] == events.ids_NF[0, 0] == hash_text(str(NOW_MS))
+    assert events.numbers_NM[0, 0] == events.time_ms[0] == NOW_MS
+
+
+def test_texts_of_wanted_ids_are_offered() -> None:
+    names = Names(("ad",))
+    events = decoder(names=names).decode(block("\n".join([message(ad=12), message(ad=None)]).encode())).events
+    names.claim("ad", events.ids_NF[:, 0])
+    assert names.text("ad", hash_text("12")) == "12"
+    assert names.text("ad", MISSING_ID) == "missing"
+
+
+def test_a_file_whose_every_message_is_malformed_stops_the_run_with_the_commonest_reason() -> None:
+    decode_block = decoder().decode
+    decode_block(block(b'{"id": "a"}\nno\n'))
+    with pytest.raises(DataError, match=r"impression.jsonl: every one of its 4 messages is malformed, 3 of them") as e:
+        decode_block(block(b'{"id": "b"}\n{"id": "c"}', first_line=3, file_ended=True))
+    assert 'time "t" is missing' in str(e.value)
+    assert 'Line 1 is b\'{"id": "a"}\'' in str(e.value)
+
+
+def test_one_good_message_or_none_at_all_is_no_such_file() -> None:
+    decode_block = decoder().decode
+    decode_block(block(message().encode() + b"\n"))
+    decode_block(block(b"no", file_ended=True))
+    decode_block(block(b"\n \n", file_ended=True))
+
+
+def test_a_restored_decoder_remembers_the_file_that_it_was_at() -> None:
+    for first, stops in ((b"no\n", True), (message().encode() + b"\n", False)):
+        before, after = decoder(), decoder()
+        before.decode(block(first))
+        after.restore(before.state())
+        assert after.state()["tallies"].tobytes() == before.state()["tallies"].tobytes()
+        if stops:
+            with pytest.raises(DataError, match="every one of its 2 messages"):
+                after.decode(block(b"no", first_line=2, file_ended=True))
+        else:
+            after.decode(block(b"no", first_line=2, file_ended=True))
+
+
+def test_lines_are_plain_where_no_parser_could_differ() -> None:
+    plain = [b'{"a":[1,{"b":"}{\\"\\\\"}],"c":-1.5e10}', b' \t{"NaN":true}\r', b'{"a":"\\u00e9\xc3\xa9"}', b"{}"]
+    suspect = [b'{"a":1e400}', b'{"a":NaN}', b'{"a":"\\uD83D\\ude00"}', b"[1]", b'{"a":1}{}', b'{"a":1', b'{"a":"\t"}']
+    suspect += [b'{"a":"}', b"{}]", b"x", b'{"a":%s}' % (b"9" * 310), b'{"a":%s}' % (b"[" * 600 + b"]" * 600)]
+    kinds = scan(b"\n".join([*plain, *suspect, b" \t\r", b""]))[2].tolist()
+    assert kinds == [PLAIN] * len(plain) + [SUSPECT] * len(suspect) + [BLANK] * 2
+
+
+INTEGERS = ["123", "0", "-0", "-7", "9223372036854775807", "9223372036854775808", "18446744073709551616", "9" * 400]
+FLOATS = [
+    "1.0",
+    "1e2",
+    "1E400",
+    "-0.0",
+    "1.5e-400",
+    "1e99",
+    "0." + "3" * 300,
+    "2.5",
+    "NaN",
+    "-Infinity",
+    "01",
+    "1.",
+    "+1",
+]
+TEXTS = ['"123"', '"007"', '""', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud800"', '"\\udc00x"', '"2022-04-25"', '"é\x7f"']
+TEXTS += ['"}{"', '"\\\\"', '"\\""', '"a\tb"', '"NaN"', '"\\x"', '"\\u12"']
+OTHERS = ["true", "false", "null", "[1]", '{"id":"z"}', "[", "}", "tru", "", "[" * 400 + "]" * 400]
+TIMES = [
+    "1650812741436",
+    "1650812741",
+    "1650812741.4365",
+    '"2022-04-26T00:00Z"',
+    '"2022-04-26 01:02:03.25+02:00"',
+    "null",
+]
+VALUES = {
+    "id": [["1", "2", "3", "-0"], ['"a"', '"b"'], INTEGERS + FLOATS + TEXTS + OTHERS],
+    "t": [TIMES[:1], TIMES[1:2], TIMES[2:3], TIMES[3:5], TIMES + FLOATS + TEXTS + OTHERS],
+    "ad": [["1", "20", "null"], ['"x"', '"y"', "null"], ["true", "false"], INTEGERS + FLOATS + TEXTS + OTHERS],
+    "user": [["1", "20"], ['"x"', '"1"'], INTEGERS + TEXTS],
+    "price": [["1", "2.5", "-0", "null", "1e3"], INTEGERS + FLOATS, INTEGERS + FLOATS + TEXTS + OTHERS],
+    "other": [["1", '"x"', "[{}]"], INTEGERS + FLOATS + TEXTS + OTHERS],
+}
+ODD_LINES = [b"", b" \r", b'{"id":', b'"x"}', b"{}", b"[1]", b"null", b"\xef\xbb\xbf{}", b"\x00", b"{}{}", b"NaN", b"}"]
+ODD_LINES += [b'{"id":"\xff","t":1650812741436}', b'{"id":"\xed\xa0\x80","t":1650812741436}']
+ODD_LINES += [
+    b'{"id":"a","t":1650812741436} x',
+    b'{"id":"a","t":1650812741436,}',
+    b"{'id':1}",
+    b'{"id":\r"a","t":1650812741436}',
+]
+ODD_LINES += [
+    b'{"\\u0069d":"a","t":1650812741436}',
+    b'{"id":"a","t":1650812741436}\x0b',
+    b'{"id":"a"\x0c,"t":1650812741436}',
+]
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> list[bytes]:
+    """Lines whose fields mostly keep to one type, so that both ways of reading are taken."""
+    usual = {name: draw(st.sampled_from(kinds)) for name, kinds in VALUES.items()}
+    lines = []
+    for _ in range(draw(st.integers(0, 8))):
+        odd = draw(st.integers(0, 9))
+        if odd == 9:
+            lines.append(draw(st.sampled_from(ODD_LINES)))
+            continue
+        names = draw(st.permutations(list(VALUES))) if odd == 8 else list(VALUES)
+        names = [*names, draw(st.sampled_from(names))] if odd == 7 else names
+        names = names[1:] if odd == 6 else names
+        pairs = (f'"{name}":{draw(st.sampled_from(usual[name]))}' for name in names)
+        lines.append(("{" + ", ".join(pairs) + "}" + draw(st.sampled_from(["", "\r", " "]))).encode())
+    return lines
+
+
+@given(payloads(), st.booleans())
+@settings(max_examples=600, deadline=None)
+@example([b'{"id":"a","t":1650812741436,"ad":null,"ad":1}', b'{"id":"a","t":1650812741436,"ad":1,"ad":null}'], False)
+@example([b'{"id":"a","t":1650812741436,"price":9007199254740993}'], False)
+def test_a_block_gives_what_the_rule_says_of_each_line(lines: list[bytes], seconds: bool) -> None:
+    time = {"field": "t", "unit": "s" if seconds else "ms"}
+    expected = [event_by_rule(line, seconds) for line in lines if line.strip(SPACE)]
+    whole = decode(*lines, time=time)
+    assert str([row[:-1] for row in rows(whole.events)]) == str([row for row in expected if row is not None])
+    assert (whole.read, whole.rejected) == (len(expected), expected.count(None))
+
+
+@given(payloads(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_what_a_line_gives_does_not_depend_on_its_block(lines: list[bytes], seconds: bool) -> None:
+    time = {"field": "t", "unit": "s" if seconds else "ms"}
+    whole = decode(*lines, time=time)
+    alone = [decoder(time).decode(block(line, first_line=number)) for number, line in enumerate(lines, start=1)]
+    same_rows(whole.events, EventBatch.concat([EventBatch.empty(2, 1), *(part.events for part in alone)]))
+    assert whole.letters == [letter for part in alone for letter in part.letters]

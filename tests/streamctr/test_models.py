@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from streamctr.errors import ConfigError
+from streamctr.heads import head_logits, heads
+from streamctr.layers import mean_pool
+from streamctr.models import EsmmConfig, InputShape, LrConfig, ModelConfig, ModelInput, SequenceInput, Targets, build
+from streamctr.schema import Funnel, StageConfig
+
+STAGE = StageConfig(observe="10s")
+CHAIN = Funnel.from_mapping({"view": None, "click": STAGE, "cart": STAGE, "buy": STAGE})
+FORK = Funnel.from_mapping({"view": None, "click": STAGE, "like": StageConfig(after="view", observe="10s")})
+SHAPE = InputShape(ids=2, numbers=1, width=3, histories=((4, 2),))
+
+
+def tensor(*values: object) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def esmm(stages: int = 2, towers: tuple[int, ...] = (8, 4)) -> torch.nn.Module:
+    bias_S = torch.linspace(-1.0, 1.0, stages)
+    return build(EsmmConfig(towers=towers), SHAPE, bias_S, torch.Generator().manual_seed(0))
+
+
+def some_input(width: int = 3, rows: int = 5) -> ModelInput:
+    generator = torch.Generator().manual_seed(1)
+    mask_BT = (torch.arange(4) < torch.arange(rows)[:, None]).float()
+    values_BTCW = torch.randn(rows, 4, 2, width, generator=generator) * mask_BT[:, :, None, None]
+    numbers_BM = torch.randn(rows, 1, generator=generator)
+    ids_BFW = torch.randn(rows, 2, width, generator=generator)
+    return ModelInput(ids_BFW, numbers_BM, torch.zeros(rows, 1), (SequenceInput(values_BTCW, mask_BT),))
+
+
+def all_on(labels_BS: torch.Tensor) -> Targets:
+    return Targets(labels_BS, torch.ones_like(labels_BS), torch.ones_like(labels_BS))
+
+
+def test_heads_of_a_chain_are_conditional_and_entire() -> None:
+    assert [(h.name, h.stage, h.path, h.entire) for h in heads(CHAIN)] == [
+        ("click", 1, (1,), True),
+        ("cart|click", 2, (2,), False),
+        ("click&cart", 2, (1, 2), True),
+        ("buy|cart", 3, (3,), False),
+        ("click&cart&buy", 3, (1, 2, 3), True),
+    ]
+
+
+def test_head_logits_are_those_of_the_product() -> None:
+    logits_BS = np.array([[-1.0, 0.5, 2.0], [3.0, -4.0, 0.0], [60.0, 60.0, 60.0]])
+    found = head_logits(logits_BS.astype(np.float32), heads(CHAIN)[-1])
+    p = np.prod(1 / (1 + np.exp(-logits_BS[:2])), axis=1)
+    assert found[:2] == pytest.approx(np.log(p / (1 - p)), rel=1e-12)
+    assert found[2] == pytest.approx(60.0 - np.log(3.0), rel=1e-12)
+
+
+def test_esmm_loss_is_the_cross_entropy_of_the_products() -> None:
+    logits_BS = np.array([[0.3, -1.2, 0.7], [-2.0, 1.5, 0.1], [1.0, 0.0, -3.0]])
+    labels_BS = np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]])
+    weights_BS = np.array([[1, 1, 1], [1, 0, 1], [0, 1, 0.5]])
+    p = np.cumprod(1 / (1 + np.exp(-logits_BS)), axis=1)
+    expected = -(weights_BS * np.where(labels_BS == 1, np.log(p), np.log(1 - p))).sum()
+    targets = Targets(tensor(*labels_BS.tolist()), torch.zeros(3, 3), tensor(*weights_BS.tolist()))
+    loss = esmm(3).loss(tensor(*logits_BS.tolist()), targets)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_esmm_loss_and_gradient_are_finite_at_extreme_logits(label: float) -> None:
+    extremes = [-500.0, -90.0, 0.0, 90.0, 500.0]
+    logits_BS = tensor(*[(a, b) for a in extremes for b in extremes]).requires_grad_()
+    loss = esmm().loss(logits_BS, all_on(torch.full_like(logits_BS, label)))
+    (grad_BS,) = torch.autograd.grad(loss, [logits_BS])
+    assert loss.isfinite()
+    assert grad_BS.isfinite().all()
+
+
+def test_a_row_that_is_silent_on_clicks_adds_no_click_loss() -> None:
+    logits_BS, late = tensor((0.3, -1.2)), Targets(tensor((1, 1)), tensor((0, 1)), tensor((0, 1)))
+    p = 1 / (1 + np.exp(-0.3)) / (1 + np.exp(1.2))
+    assert esmm().loss(logits_BS, late).item() == pytest.approx(-np.log(p), rel=1e-6)
+
+
+def test_lr_trains_only_the_heads_that_are_spoken_of() -> None:
+    model = build(LrConfig(), InputShape(2, 1, 2, ()), torch.zeros(2), torch.Generator())
+    logits_BS = torch.zeros(1, 2, requires_grad=True)
+    targets = Targets(tensor((1, 1)), tensor((0, 1)), tensor((1, 1)))
+    (grad_BS,) = torch.autograd.grad(model.loss(logits_BS, targets), [logits_BS])
+    assert grad_BS.tolist() == [[0.0, -0.5]]
+
+
+def test_lr_adds_ids_mean_of_histories_numbers_and_bias() -> None:
+    model = build(LrConfig(), InputShape(2, 1, 2, ((2, 1),)), tensor(0.5, -0.5), torch.Generator())
+    with torch.no_grad():
+        model.numbers.copy_(tensor((10.0, 100.0), (20.0, 200.0)))
+    history = SequenceInput(tensor([[[1.0, 2.0]], [[3.0, 4.0]]]), tensor((1, 1)))
+    x = ModelInput(tensor([[0.1, 0.2], [0.3, 0.4]]), tensor((2.0,)), tensor((1.0,)), (history,))
+    assert model(x)[0].tolist() == pytest.approx([0.4 + 2.0 + 20.0 + 100.0 + 0.5, 0.6 + 3.0 + 40.0 + 200.0 - 0.5])
+
+
+def test_mean_pooling_counts_the_steps_that_there_are() -> None:
+    values_BTCW = tensor([[[1.0, 2.0]], [[3.0, 6.0]], [[0.0, 0.0]]], [[[0.0, 0.0]]] * 3)
+    assert mean_pool(values_BTCW, tensor((1, 1, 0), (0, 0, 0))).tolist() == [[[2.0, 4.0]], [[0.0, 0.0]]]
+
+
+def test_esmm_reads_every_part_of_its_input_and_gives_a_tower_a_stage() -> None:
+    x, model = some_input(), esmm(3)
+    assert model(x).shape == (5, 3)
+    parts = [x.ids_BFW, x.numbers_BM, x.missing_BM, x.histories[0].values_BTCW]
+    for part in parts:
+        part.requires_grad_()
+    for grad in torch.autograd.grad(model(x)[:, 2].sum(), parts):
+        assert grad.abs().sum() > 0
+
+
+def test_esmm_towers_are_plain_mlps() -> None:
+    x, model = some_input(), esmm(2, towers=(8, 4))
+    weights = {name: parameter.detach().double().numpy() for name, parameter in model.named_parameters()}
+    pooled = mean_pool(x.histories[0].values_BTCW, x.histories[0].mask_BT).flatten(1)
+    inputs = torch.cat((x.ids_BFW.flatten(1), x.numbers_BM, x.missing_BM, pooled), 1).double().numpy()
+    for stage in range(2):
+        first = slice(8 * stage, 8 * stage + 8)
+        hidden = np.maximum(inputs @ weights["towers.first"][first].T + weights["towers.first_bias"][first], 0)
+        hidden = np.maximum(hidden @ weights[f"towers.weights.{stage}"].T + weights[f"towers.biases.{stage}"], 0)
+        logit = hidden @ weights[f"towers.last.{stage}"].T + weights[f"towers.bias.{stage}"]
+        assert model(x)[:, stage].tolist() == pytest.approx(logit[:, 0].tolist(), rel=1e-5, abs=1e-6)
+
+
+def test_each_head_starts_at_its_own_bias() -> None:
+    model = esmm(2)
+    empty = ModelInput(torch.zeros(1, 2, 3), torch.zeros(1, 1), torch.zeros(1, 1), ())
+    nothing = SequenceInput(torch.zeros(1, 4, 2, 3), torch.zeros(1, 4))
+    assert model(ModelInput(empty.ids_BFW, empty.numbers_BM, empty.missing_BM, (nothing,))).tolist() == [[-1.0, 1.0]]
+
+
+def test_hidden_layers_start_as_he_and_the_last_as_glorot() -> None:
+    model = build(EsmmConfig(towers=(512, 256)), InputShape(20, 0, 16, ()), torch.zeros(2), torch.Generator())
+    parameters = dict(model.named_parameters())
+    assert parameters["towers.first"].std().item() == pytest.approx((2 / 320) ** 0.5, rel=0.02)
+    assert parameters["towers.weights.1"].std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+    assert parameters["towers.last.0"].std().item() == pytest.approx((2 / 257) ** 0.5, rel=0.2)
+
+
+def test_esmm_refuses_a_funnel_that_is_no_chain() -> None:
+    words = "model esmm takes a chain of stages, but like follows view beside click; set funnel.like.after to click"
+    with pytest.raises(ConfigError, match=words):
+        EsmmConfig().rows(FORK, 16, 0.01)
+    assert EsmmConfig().rows(CHAIN, 16, 0.01) == (16, 0.01)
+
+
+def test_lr_takes_one_weight_a_head_that_starts_at_zero_and_any_tree() -> None:
+    assert LrConfig().rows(FORK, 16, 0.01) == (2, 0.0)
+
+
+def test_a_model_may_be_given_by_its_name() -> None:
+    adapter = TypeAdapter[LrConfig | EsmmConfig](ModelConfig)
+    assert adapter.validate_python("esmm") == EsmmConfig(towers=(256, 128))
+    assert adapter.validate_python({"name": "esmm", "towers": ["64"]}) == EsmmConfig(towers=(64,))
+    with pytest.raises(ValidationError, match="'lr', 'esmm'"):
+        adapter.validate_python("esm")

@@ -1,0 +1,338 @@
+import hashlib
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamctr.errors import ConfigError, NonFiniteError
+from streamctr.models import EsmmConfig, LrConfig
+from streamctr.ports import Arrays
+from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, History, SampleBatch
+from streamctr.schema import FeaturesConfig, Funnel, HistoryConfig, NumberConfig, StageConfig
+from streamctr.tables import TablesConfig
+from streamctr.training import Recipe, Trainer, TrainingConfig
+from streamctr.training.moments import Moments
+
+CLICK = Funnel.from_mapping({"view": None, "click": StageConfig(observe="25ms")})
+CHAIN = Funnel.from_mapping(
+    {"view": None, "click": StageConfig(observe="25ms"), "buy": StageConfig(observe="45ms", window="90ms")}
+)
+PLAIN = FeaturesConfig(id=("video",), number={"seconds": NumberConfig(default=4.0)})
+RICH = FeaturesConfig(
+    id=("video", "author"),
+    number={"seconds": NumberConfig(), "fans": NumberConfig(transform="log1p", default=1.0)},
+    history={"seen": HistoryConfig(of="click", take=("author", "video"), last=3)},
+)
+
+
+class Tally:
+    """A judge that remembers what it was told, and insists on a score before a label."""
+
+    def __init__(self, tick_ms: int = 1000) -> None:
+        self.tick_ms = tick_ms
+        self._roots = np.empty(0, np.uint64)
+        self._told = hashlib.sha256().digest()
+        self._counts = np.zeros(2, np.int64)
+        self.blocks: list[int] = []
+        self.logits: list[list[float]] = []
+
+    def scored(self, rows: SampleBatch, logits_NS: np.ndarray) -> None:
+        self._roots = np.concatenate([self._roots, rows.root])
+        self._tell(rows.ordinal, logits_NS)
+        self._counts[0] += len(rows)
+        self.blocks.append(len(rows))
+        self.logits += logits_NS.tolist()
+
+    def judge(self, rows: SampleBatch) -> None:
+        assert np.isin(rows.root, self._roots).all()
+        assert not rows.histories
+        self._tell(rows.ordinal, rows.label)
+        self._counts[1] += len(rows)
+
+    def tick(self, now_ms: int, steps: int, skipped: int) -> dict[str, Any]:
+        scored, judged = self._counts.tolist()
+        return {"now_ms": now_ms, "steps": steps, "skipped": skipped, "scored": scored, "judged": judged}
+
+    def _tell(self, *columns: np.ndarray) -> None:
+        self._told = hashlib.sha256(self._told + b"".join(column.tobytes() for column in columns)).digest()
+
+    def state(self) -> Arrays:
+        return {"roots": self._roots, "told": np.frombuffer(self._told, np.uint8), "counts": self._counts}
+
+    def restore(self, arrays: Arrays) -> None:
+        self._roots, self._counts = arrays["roots"].copy(), arrays["counts"].copy()
+        self._told = arrays["told"].tobytes()
+
+
+def click_rows(*rows: tuple[int, int, int, int, float], stages: int = 1) -> SampleBatch:
+    """Rows of (emit_ms, says, label, video, seconds) for stage 1 of a funnel."""
+    n = len(rows)
+    emit_ms, says, label, video, seconds = (np.array(column) for column in zip(*rows, strict=True))
+    says_NK, label_NK = np.zeros((n, stages + 1), np.uint8), np.zeros((n, stages + 1), np.uint8)
+    says_NK[:, 1], label_NK[:, 1] = says, label
+    return SampleBatch(
+        np.arange(n),
+        emit_ms.astype(np.int64),
+        video.astype(np.uint64),
+        says_NK,
+        label_NK,
+        np.full((n, stages + 1), NEVER_MS),
+        video.astype(np.uint64)[:, None],
+        seconds.astype(np.float32)[:, None],
+        (),
+    )
+
+
+def stream(roots: int, seed: int) -> SampleBatch:
+    """The log of a chain: a root every 10 ms, clicked or not, bought late or not, with ties and gaps in numbers."""
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[int, int, list[int], list[int]]] = []
+    for root in range(roots):
+        at, click, buy = root * 10, rng.random() < 0.5, rng.random() < 0.5
+        rows.append((at, root, [0, 0], [0, 0]))
+        rows.append((at + 25, root, [OBSERVED | FINAL, 0 if click else ABSENT], [click, 0]))
+        if click:
+            rows.append((at + 65, root, [0, OBSERVED], [1, 0]))
+            rows += [(at + 80, root, [0, LATE], [1, 1])] * buy
+            rows.append((at + 110, root, [0, FINAL], [1, buy]))
+    rows.sort(key=lambda row: row[0])
+    emit_ms, root, says, label = (np.array(column) for column in zip(*rows, strict=True))
+    numbers = rng.normal(size=(roots, 2))
+    numbers[rng.random((roots, 2)) < 0.2] = np.nan
+    ids_NTC, length = rng.integers(0, 6, (roots, 3, 2)).astype(np.uint64), rng.integers(0, 4, roots)
+    history = History(ids_NTC, length.astype(np.int32)).take(root)
+    pad = ((0, 0), (1, 0))
+    return SampleBatch(
+        np.arange(len(rows)),
+        emit_ms,
+        root.astype(np.uint64),
+        np.pad(says, pad).astype(np.uint8),
+        np.pad(label, pad).astype(np.uint8),
+        np.full((len(rows), 3), NEVER_MS),
+        rng.integers(0, 9, (roots, 2)).astype(np.uint64)[root],
+        numbers.astype(np.float32)[root],
+        (history,),
+    )
+
+
+def linear(batch: int = 1, frozen_ms: int | None = None, tick_ms: int = 1000, **training: Any) -> Trainer:
+    """Logistic regression by Adagrad that never forgets: the first step of a weight is its whole rate."""
+    config = TrainingConfig(**{"batch": batch, "optimizer": "adagrad", "decay": 1.0, "lr": 0.5, **training})
+    tables = TablesConfig(rows=1000, lr=0.25, decay=1.0)
+    return Trainer(Recipe(LrConfig(), tables, config, PLAIN, CLICK), Tally(tick_ms), frozen_ms)
+
+
+def deep(block: int | None = None, model: Any = None, seed: int = 0, frozen_ms: int | None = None) -> Trainer:
+    config = TrainingConfig(batch=8, seed=seed, lr=0.01)
+    recipe = Recipe(model or EsmmConfig(towers=(8, 4)), TablesConfig(rows=50, width=4), config, RICH, CHAIN)
+    trainer = Trainer(recipe, Tally(tick_ms=70), frozen_ms)
+    trainer.learner.block = block or trainer.learner.block
+    return trainer
+
+
+def digest(trainer: Trainer) -> str:
+    """SHA-256 of every array that the trainer and its judge hold."""
+    total = hashlib.sha256()
+    for name, array in sorted(trainer.state().items()):
+        total.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return total.hexdigest()
+
+
+SEEN = (0, 0, 0, 7, 2.0)
+CLICKED = (1, OBSERVED | FINAL, 1, 7, 2.0)
+TAUGHT = (1, OBSERVED, 1, 7, 2.0)
+
+
+def test_one_step_of_logistic_regression_by_hand() -> None:
+    trainer = linear()
+    trainer.feed(click_rows(TAUGHT))
+    # p = .5: the gradient is -.5 for bias and id, -1 for the number, which is 2 with mean 0 and variance 1 so far;
+    # Adagrad's first step is its rate: .5 + .25 + 2 * .5.
+    assert trainer.score(click_rows(CLICKED)).tolist() == [[1.75]]
+    assert (trainer.steps, trainer.skipped) == (1, 0)
+
+
+def test_the_loss_is_divided_by_the_nominal_batch() -> None:
+    trainer = linear(batch=4, tick_ms=10)
+    trainer.feed(click_rows(TAUGHT, (30, 0, 0, 8, 0.0)))
+    state = trainer.state()
+    assert trainer.steps == 1
+    assert state["learner/optimizer.second.bias"].tolist() == [(0.5 / 4) ** 2]
+    assert state["learner/table.accumulator"].tolist() == [(0.5 / 4) ** 2]
+
+
+def test_a_root_is_scored_before_its_label_is_learned_and_enters_the_moments_then() -> None:
+    trainer = linear()
+    trainer.feed(click_rows(SEEN, CLICKED))
+    assert trainer._judge.logits == [[0.0]]
+    assert trainer.state()["learner/moments.mean"].tolist() == [2.0]
+    # The number is at its mean now, so it is 0 and moves nothing.
+    assert trainer.score(click_rows(SEEN)).tolist() == [[0.75]]
+
+
+def test_a_missing_number_counts_as_its_default_and_is_flagged() -> None:
+    trainer = linear()
+    missing = (1, OBSERVED, 1, 7, np.nan)
+    trainer.feed(click_rows(missing))
+    # Bias .5, id .25, default 4 (mean 0, variance 1) times .5, flag .5.
+    assert trainer.score(click_rows(missing)).tolist() == [[3.25]]
+    assert trainer.state()["learner/moments.count"].tolist() == [0.0]
+
+
+def test_moments_are_those_of_all_known_values_and_one_prior_one() -> None:
+    values = np.random.default_rng(0).normal(50.0, 3.0, (100, 1)).astype(np.float32)
+    moments = Moments(np.array([7.0]))
+    for block in np.split(values, [10, 11, 60]):
+        moments.update(np.concatenate([block, [[np.nan], [np.inf]]]).astype(np.float32))
+    deviation = np.sqrt((values.astype(np.float64).var() * 100 + 1) / 101)
+    found, missing = moments.standardise(np.array([[56.0], [np.nan]], np.float32))
+    expected = (np.array([56.0, 7.0]) - values.astype(np.float64).mean()) / deviation
+    assert found[:, 0] == pytest.approx(expected, rel=1e-6)
+    assert missing.tolist() == [[0.0], [1.0]]
+
+
+def test_blocks_are_full_or_cut_by_a_step_or_a_tick() -> None:
+    trainer = linear(batch=2, tick_ms=100)
+    roots = [(t, 0, 0, t, 0.0) for t in (0, 1, 2, 3, 4)]
+    labels = [(t, OBSERVED | FINAL, 0, t - 10, 0.0) for t in (13, 14)]
+    lines = trainer.feed(click_rows(*roots, *labels, (20, 0, 0, 20, 0.0), (350, 0, 0, 21, 0.0)))
+    assert trainer._judge.blocks == [2, 2, 1, 1]
+    assert lines == [{"now_ms": 300, "steps": 1, "skipped": 0, "scored": 6, "judged": 2}]
+
+
+def test_finishing_scores_learns_and_judges_what_waits() -> None:
+    trainer = linear(batch=8)
+    assert trainer.feed(click_rows(SEEN, CLICKED)) == []
+    assert trainer.finish(2) == [{"now_ms": 2, "steps": 1, "skipped": 0, "scored": 1, "judged": 1}]
+
+
+def test_nothing_is_learned_from_the_frozen_moment_on() -> None:
+    late = [(t, OBSERVED | FINAL, 0, 7, 9.0) for t in (5, 6)] + [(7, 0, 0, 9, 9.0), (1200, 0, 0, 10, 9.0)]
+    trainer, stopped = linear(batch=4, frozen_ms=5), linear(batch=4)
+    assert trainer.feed(click_rows(SEEN, CLICKED, *late))[0]["judged"] == 3
+    stopped.feed(click_rows(SEEN, CLICKED))
+    stopped.finish(5)
+    assert trainer.steps == stopped.steps == 1
+    assert trainer.scored_rows == 2
+    assert trainer.weights_sha256() == stopped.weights_sha256()
+
+
+def test_scoring_changes_nothing() -> None:
+    trainer, log = deep(), stream(20, 0)
+    trainer.feed(log)
+    before = digest(trainer)
+    assert trainer.score(stream(40, 1)).shape == (len(stream(40, 1)), 2)
+    assert digest(trainer) == before
+
+
+def test_a_score_does_not_depend_on_its_neighbours() -> None:
+    trainer, log = deep(), stream(40, 0)
+    trainer.feed(log)
+    alone = [trainer.score(log.take(slice(row, row + 1))) for row in range(20)]
+    assert np.concatenate(alone).tobytes() == trainer.score(log.take(slice(0, 20))).tobytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 200), max_size=12),
+    block=st.sampled_from([None, 3]),
+    frozen_ms=st.sampled_from([None, 333]),
+    model=st.sampled_from([LrConfig(), EsmmConfig(towers=(8, 4))]),
+)
+def test_any_chunking_gives_the_same_weights_scores_and_figures(
+    cuts: list[int], block: int | None, frozen_ms: int | None, model: Any
+) -> None:
+    log = stream(60, 3)
+    whole, parts = (deep(block, model, frozen_ms=frozen_ms) for _ in range(2))
+    lines, places = whole.feed(log), [0, *sorted(cuts), len(log)]
+    found = [line for a, b in pairwise(places) for line in parts.feed(log.take(slice(a, b)))]
+    assert found == lines
+    assert len(lines) > 5
+    assert digest(parts) == digest(whole)
+    assert parts.weights_sha256() == whole.weights_sha256()
+
+
+@settings(max_examples=15, deadline=None)
+@given(stops=st.lists(st.integers(0, 150), min_size=1, max_size=4), frozen_ms=st.sampled_from([None, 333]))
+def test_stopped_anywhere_and_restored_it_goes_on_identically(stops: list[int], frozen_ms: int | None) -> None:
+    log = stream(50, 4)
+    whole, trainer = deep(frozen_ms=frozen_ms), deep(frozen_ms=frozen_ms)
+    whole.feed(log)
+    places = [0, *sorted(stops), len(log)]
+    for start, stop in pairwise(places):
+        trainer.feed(log.take(slice(start, stop)))
+        saved = {name: array.copy() for name, array in trainer.state().items()}
+        trainer = deep(seed=0, frozen_ms=frozen_ms)
+        trainer.feed(stream(7, 5))
+        trainer.restore(saved)
+    assert digest(trainer) == digest(whole)
+
+
+def test_two_runs_give_the_same_sha_and_another_seed_another() -> None:
+    trainers = [deep(), deep(), deep(seed=1)]
+    for trainer in trainers:
+        trainer.feed(stream(40, 0))
+    first, second, third = (trainer.weights_sha256() for trainer in trainers)
+    assert first == second != third
+
+
+def test_threads_of_torch_do_not_change_within_a_run() -> None:
+    before = torch.get_num_threads()
+    linear(threads=1)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted() -> None:
+    trainer = linear()
+    trainer.feed(click_rows(TAUGHT))
+    before = trainer.weights_sha256()
+    trainer.feed(click_rows((2, OBSERVED, 1, 8, -3e38)))
+    assert (trainer.steps, trainer.skipped) == (1, 1)
+    assert trainer.weights_sha256() == before
+    assert trainer.state()["learner/optimizer.steps"].tolist() == [1]
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run_but_good_ones_between_do_not() -> None:
+    bad, good = (1, OBSERVED, 1, 8, 3e38), (1, OBSERVED, 0, 8, 1.0)
+    trainer = linear(max_bad_steps=3)
+    trainer.feed(click_rows(bad, bad, good, bad, bad))
+    with pytest.raises(NonFiniteError, match=r"^3 learning steps in a row .* ordinal 0; lower training\.lr"):
+        trainer.feed(click_rows(bad))
+    assert (trainer.steps, trainer.skipped) == (1, 5)
+
+
+def test_adam_by_hand() -> None:
+    trainer = linear(optimizer="adam", lr=0.125)
+    trainer.feed(click_rows((1, OBSERVED, 1, 7, 0.0)))
+    # Adam's first step is its rate; the id adds .25.
+    assert trainer.score(click_rows((1, OBSERVED, 1, 9, 0.0)))[0, 0] == pytest.approx(0.125, rel=1e-6)
+    p = 1 / (1 + np.exp(-0.375))
+    trainer.feed(click_rows((1, OBSERVED, 0, 7, 0.0)))
+    first, second = 0.9 * 0.1 * -0.5 + 0.1 * p, 0.999 * 0.001 * 0.25 + 0.001 * p**2
+    moved = 0.125 - 0.125 * (first / (1 - 0.9**2)) / np.sqrt(second / (1 - 0.999**2))
+    assert trainer.score(click_rows((1, OBSERVED, 1, 9, 0.0)))[0, 0] == pytest.approx(moved, rel=1e-5)
+
+
+def test_heads_start_at_their_base_rates() -> None:
+    config = TrainingConfig(base_rate={"click": 0.2, "buy|click": 0.75})
+    trainer = Trainer(Recipe(LrConfig(), TablesConfig(rows=50), config, RICH, CHAIN), Tally())
+    assert trainer.score(stream(1, 0))[0].tolist() == pytest.approx([np.log(0.25), np.log(3.0)])
+
+
+@pytest.mark.parametrize(
+    ("features", "training", "words"),
+    [
+        ({}, {"base_rate": {"click&buy": 0.1}}, r'base_rate: "click&buy" is not a head with a bias of its own'),
+        ({"number": {"x": {"transform": "log1p", "default": -1.0}}}, {}, r"x.default -1.0 is negative"),
+        ({"history": {"seen": {"of": "click", "take": ["no"]}}}, {}, r'history.seen.take: "no" is not an id feature'),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(features: Any, training: Any, words: str) -> None:
+    declared = FeaturesConfig.model_validate({"id": ("video",), **features})
+    with pytest.raises(ConfigError, match=words):
+        Trainer(Recipe(LrConfig(), TablesConfig(), TrainingConfig(**training), declared, CHAIN), Tally())
