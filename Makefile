@@ -2,10 +2,11 @@
 export PYTHONDONTWRITEBYTECODE =
 PYTHON ?= python3
 TORCH_BACKEND ?=
+DATA ?= ../shared/data/kuairand
 BIN := .venv/bin
 UV := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check bench bench-memory lock clean
+.PHONY: demo test check bench bench-memory kuairand lock clean
 
 demo: .venv/.run
 	$(BIN)/streamctr demo
@@ -24,6 +25,9 @@ bench: .venv/.run
 
 bench-memory: .venv/.run
 	$(BIN)/python -m tests.bench.memory
+
+kuairand: .venv/.run
+	$(BIN)/python -m tests.bench.kuairand $(DATA)
 
 lock: .venv/.run
 	$(BIN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra test pyproject.toml -o requirements.lock

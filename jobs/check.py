@@ -65,13 +65,16 @@ def _report(config: RunConfig, decoded: dict[str, Decoded]) -> list[str]:
         lines += [
             f"  rejected   {count:,} {stage} events: {reason}" for reason, count in list(found.reasons.items())[:1]
         ]
+    return [*lines, _disorder(config, decoded), *_keys(decoded), *_notes(config, decoded)]
+
+
+def _disorder(config: RunConfig, decoded: dict[str, Decoded]) -> str:
     worst_ms = max(found.disorder_ms for found in decoded.values())
-    inside = "inside" if worst_ms <= config.lateness else "beyond"
-    lines.append(
-        f"  time       {config.time.field}: worst disorder {duration_text(worst_ms)}, "
-        f"{inside} lateness {duration_text(config.lateness)}"
-    )
-    return [*lines, *_keys(decoded), *_notes(config, decoded)]
+    late = sum(int((found.behind_ms > config.lateness).sum()) for found in decoded.values())
+    verdict = f"inside lateness {duration_text(config.lateness)}"
+    if late:
+        verdict = f"beyond lateness {duration_text(config.lateness)}: {late:,} event{'s'[: late > 1]} would be late"
+    return f"  time       {config.time.field}: worst disorder {duration_text(worst_ms)}, {verdict}"
 
 
 def _keys(decoded: dict[str, Decoded]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 from jobs.yamlmarks import Mistake, MistakesError
 from streamctr.errors import StreamctrError
@@ -19,6 +20,7 @@ EXIT_CODES: Final = (
 )
 
 INTERRUPTED: Final = 130
+_TABLE_WIDTH: Final = 110
 
 Result = tuple[dict[str, Any], int]
 """What a command found, as JSON can hold it, and its exit code."""
@@ -34,8 +36,10 @@ class Call:
     def show(self, *tables: RenderableType) -> None:
         """Print results for people on stdout; nothing where the JSON object goes there."""
         if not self.as_json:
-            console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-            console.print(*tables, sep="\n")
+            console = Console(highlight=False)
+            console.width = max(console.width, _TABLE_WIDTH)  # a table that wraps is still whole, a cut one is not
+            for table in tables:
+                console.print(table, soft_wrap=not isinstance(table, Table))
 
 
 def say(text: str) -> None:

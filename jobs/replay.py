@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from connectors.files import find_files
 from jobs.about import changes, environment
-from jobs.console import Call, Result
+from jobs.console import Call, Result, say
 from jobs.interrupts import Alarm, Stop
 from jobs.progress import Gauge, Progress
 from jobs.rundir import RunDirectory, load_run, run_log
@@ -19,6 +20,7 @@ from jobs.summary import summary
 from jobs.wiring import Limits, build
 from streamctr.errors import ConfigError, SnapshotError, StreamctrError
 from streamctr.kernel import cold_kernels
+from streamctr.order import LAST_MS
 from streamctr.schema import instant_text, parse_instant_ms
 from streamctr.snapshot import Snapshot, SnapshotStore
 
@@ -43,14 +45,16 @@ def replay(call: Call, request: Request) -> Result:
     until_ms, frozen_ms = _moment("--until", request.until), _moment("--frozen", request.frozen)
     config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
+    if cold := cold_kernels():
+        say(f"compiling {cold} kernels (first use, about half a minute)")
     with directory.owned():
         if request.fresh:
             directory.clear()
         with run_log(directory.path / "log.jsonl") as log, Stop() as stop:
             log.info("started", until=request.until, frozen=request.frozen, fresh=request.fresh)
             try:
-                run = Run(config, directory, log, frozen_ms, until_ms)
-                result = run.to_the_end(stop)
+                with closing(Run(config, directory, log, Limits(frozen_ms, until_ms))) as run:
+                    result = run.to_the_end(stop)
             except StreamctrError as error:
                 log.error("failed", error=str(error), exit_code=error.exit_code)
                 raise
@@ -62,25 +66,24 @@ def replay(call: Call, request: Request) -> Result:
 class Run:
     """One run of a pipeline in its directory: resumes, advances, takes snapshots, and says what came of it."""
 
-    def __init__(
-        self, config: RunConfig, directory: RunDirectory, log: Any, frozen_ms: int | None, until_ms: int | None
-    ) -> None:
-        self._config, self._directory, self._log = config, directory, log
-        self._frozen_ms, self._until_ms = frozen_ms, until_ms
+    def __init__(self, config: RunConfig, directory: RunDirectory, log: Any, limits: Limits) -> None:
+        self._config, self._directory, self._log, self._limits = config, directory, log, limits
         self._store = SnapshotStore(directory.snapshots, config.snapshots.keep)
         self._paths = find_files(config.files, config.tree.names)
-        self._pipeline = build(config, directory, self._paths, Limits(frozen_ms, until_ms))
+        self._pipeline = build(config, directory, self._paths, limits)
         self._name = ""
         self._ended = False
         self._saved_at = 0
+
+    def close(self) -> None:
+        """Give back files."""
+        self._pipeline.close()
 
     def to_the_end(self, stop: Stop) -> dict[str, Any]:
         """What `replay --json` prints."""
         began = time.monotonic()
         pipeline, gauge = self._pipeline, Gauge(list(self._paths.values()))
         with Progress("replay", gauge.total) as progress, Alarm(self._config.snapshots.every) as alarm:
-            if cold := cold_kernels():
-                progress.say(f"compiling {cold} kernels (first use, about half a minute)")
             self._resume(progress)
             self._directory.write_config(self._config)
             while not stop.asked:
@@ -94,7 +97,6 @@ class Run:
                 progress.say(f"{stop.name}: taking a last snapshot")
             self._save_last()
         self._store.verify(self._name)
-        pipeline.close()
         return self._result(time.monotonic() - began)
 
     def _resume(self, progress: Progress) -> None:
@@ -136,13 +138,18 @@ class Run:
         """A run is a function of its events and its config: a resume with another one would be neither run.
 
         Raises:
-            ConfigError: something differs that may not.
+            ConfigError: something differs that may not, or the run is past `until` already.
         """
         different = config_diff(about["config"], resolved(self._config))
-        frozen = {about["frozen_ms"], self._frozen_ms}
-        if len(frozen) == 2 and min(ms for ms in frozen if ms is not None) < about["event_ms"]:
-            before, now = ("unset" if ms is None else instant_text(ms) for ms in (about["frozen_ms"], self._frozen_ms))
-            different.append(f"--frozen: {before} is now {now}")
+        before, now = about["frozen_ms"], self._limits.frozen_ms
+        if before != now and min(ms for ms in (before, now) if ms is not None) < about["event_ms"]:
+            was, is_now = ("unset" if ms is None else instant_text(ms) for ms in (before, now))
+            different.append(f"--frozen: {was} is now {is_now}")
+        until_ms = self._limits.until_ms
+        if until_ms is not None and until_ms < about["event_ms"]:
+            different.append(
+                f"--until: {instant_text(until_ms)} lies before {instant_text(about['event_ms'])}, reached"
+            )
         if different:
             lines = "\n".join(f"  {line}" for line in different)
             raise ConfigError(
@@ -158,7 +165,7 @@ class Run:
         """At the end of the input, unless that is where the last run already was."""
         if not (self._ended and self._pipeline.events_read == self._saved_at):
             self._pipeline.finish()
-            self._ended = self._pipeline.parts.orderer.all_ended and self._until_ms is None
+            self._ended = self._pipeline.parts.orderer.all_ended and self._limits.until_ms is None
             self._saved_at = -1
 
     def _save_last(self) -> None:
@@ -170,9 +177,9 @@ class Run:
         about = {
             "events_read": pipeline.events_read,
             "steps": pipeline.parts.trainer.steps,
-            "event_ms": pipeline.parts.orderer.watermark_ms(self._until_ms),
+            "event_ms": self._released_ms(),
             "ended": ended,
-            "frozen_ms": self._frozen_ms,
+            "frozen_ms": self._limits.frozen_ms,
             "environment": environment(),
             "config": resolved(self._config),
         }
@@ -181,6 +188,12 @@ class Run:
         self._name = self._store.save(pipeline.events_read, arrays, about, finite)
         self._saved_at = pipeline.events_read
         self._log.info("snapshot", name=self._name, events_read=pipeline.events_read, steps=about["steps"])
+
+    def _released_ms(self) -> int:
+        """Everything before this moment was released, and said."""
+        orderer = self._pipeline.parts.orderer
+        watermark_ms = orderer.watermark_ms(self._limits.until_ms)
+        return watermark_ms if watermark_ms < LAST_MS else orderer.newest_released_ms + 1
 
     def _result(self, seconds: float) -> dict[str, Any]:
         pipeline = self._pipeline

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from connectors.files import FileSource
 from jobs.runchecks import stages
@@ -36,8 +37,13 @@ class Decoded:
     rejected: int
     reasons: dict[str, int]
     """Of what was rejected, the commonest first."""
-    disorder_ms: int
-    """How far behind the newest event before it the worst one stands."""
+    behind_ms: NDArray[np.int64]
+    """How much older each event is than the newest one before it."""
+
+    @property
+    def disorder_ms(self) -> int:
+        """The worst of `behind_ms`."""
+        return int(self.behind_ms.max(initial=0))
 
 
 def read_samples(paths: dict[str, list[str]], lines: int) -> list[Sample]:
@@ -77,8 +83,7 @@ def decode_sample(decoder: Decoder, sample: Sample) -> Decoded:
     time_ms = decoded.events.time_ms
     behind_ms = np.maximum.accumulate(time_ms) - time_ms
     reasons = dict(Counter(letter["reason"] for letter in decoded.letters).most_common())
-    worst_ms = int(behind_ms.max(initial=0))
-    return Decoded(decoded.events, len(decoded.events), decoded.rejected, reasons, worst_ms)
+    return Decoded(decoded.events, len(decoded.events), decoded.rejected, reasons, behind_ms)
 
 
 def absent_fields(document: Document, samples: list[Sample]) -> list[Mistake]:

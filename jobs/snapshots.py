@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rich.pretty import Pretty
+from rich.json import JSON
 from rich.text import Text
 
 from jobs.console import Call, Result, say
@@ -32,7 +32,7 @@ def show(call: Call, run: Path, name: str | None) -> Result:
     """
     store = _store(call, run)
     manifest = store.manifest(name or _newest(store, run))
-    call.show(Pretty(manifest, expand_all=True))
+    call.show(JSON.from_data(manifest))
     return manifest, 0
 
 

@@ -25,7 +25,9 @@ Rows = Annotated[int, BeforeValidator(parse_rows), Field(ge=1, le=2**30)]
 class TablesConfig(Config):
     """Fixed-size tables, one per id feature unless shared, all learned by row-wise Adagrad that forgets."""
 
-    rows: Rows = Field(default=2**20, description="rows of a table; memory is taken only by rows that were learned")
+    rows: Rows = Field(
+        default=2**20, description="rows of a table; 4 bytes each, and more only for rows that were learned"
+    )
     width: int = Field(default=16, ge=1, le=1024, description="numbers a row, where the model does not say itself")
     shared: Mapping[str, str] = Field(default_factory=dict, description="id feature: the table that it uses")
     sizes: Mapping[str, Rows] = Field(default_factory=dict, description="table: its rows, where not `rows`")

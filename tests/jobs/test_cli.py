@@ -107,7 +107,8 @@ def test_replay_prints_one_object_and_everything_else_on_stderr(here):
         "rejected": 0, "skipped": 0,
     }  # fmt: skip
     assert [counts["read"] for counts in result["events"].values()] == [240, 120, 30]
-    assert result["roots"] == {"final": 220, "open": 20}  # the newest event is the last view's, click windows are 20 s
+    # The newest event is the last click, at 241 s: final are 111 odd roots up to 221 s, 105 even ones up to 208 s.
+    assert result["roots"] == {"final": 216, "open": 24}
     assert result["snapshot"] == "000000000390"
     assert result["run"] == "runs/ads"
     assert list(result["judged"]) == ["click", "order|click", "click&order"]
@@ -122,7 +123,7 @@ def test_without_json_it_prints_the_summary(here):
     assert code == 0
     assert ["view", "240", "240", "0", "0", "0", "0", "0", "0", "0"] in rows
     assert ["total", "390", "390", "0", "0", "0", "0", "0", "0", "0", "=", "read"] in rows
-    assert "roots     220 final, 20 still open" in out
+    assert "roots     216 final, 24 still open" in out
     assert re.search(r"click & order +\d+ +0\.\d{4}", out)
     assert re.search(r"snapshot 000000000390 verified · weights sha256 \w{4}\.\.\.\w{2} · next: streamctr", out)
 
@@ -167,7 +168,7 @@ def test_snapshots_are_taken_every_so_many_events(here):
     replayed("--set", "snapshots.every_events=100", "--set", "snapshots.keep=2")
     code, out, _ = streamctr("snapshots", "list", "ads.yaml", "--json")
     assert code == 0
-    assert [found["name"] for found in json.loads(out)["snapshots"]] == ["000000000390", "000000000390-01"]
+    assert [found["name"] for found in json.loads(out)["snapshots"]] == ["000000000360", "000000000390"]
 
 
 def test_a_changed_config_is_refused_with_what_differs(here):
@@ -201,6 +202,28 @@ def test_what_was_learned_before_freezing_cannot_be_frozen_later(here):
     assert frozen["steps"] < replayed("--run", "whole")["steps"]
 
 
+def test_a_run_cannot_go_back(here):
+    replayed("--until", "2022-04-15T05:22Z")
+    code, _, err = streamctr("replay", "ads.yaml", "--until", "2022-04-15T05:21Z")
+    assert code == 78
+    assert "--until: 2022-04-15T05:21:00Z lies before 2022-04-15T05:22:00Z, reached" in err
+
+
+def test_new_files_behind_those_that_were_read_are_learned_from(here):
+    first = replayed()
+    late = {"id": "r7", "t": START_MS + 1000, "user": "u0", "item": 1, "price": 1}
+    lines = [late, late | {"id": "new", "t": START_MS + 1000 * ROOTS + 5000}]
+    (here / "events/view.later.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    counts = replayed()["events"]["view"]
+    assert (counts["read"], counts["joined"], counts["late"]) == (242, 241, 1)
+    assert first["events"]["view"]["read"] == 240
+
+
+def test_compiling_is_told_before_it_starts(here, monkeypatch):
+    monkeypatch.setattr("jobs.replay.cold_kernels", lambda: 12)
+    assert streamctr("replay", "ads.yaml")[2].startswith("compiling 12 kernels (first use, about half a minute)\n")
+
+
 def test_fresh_starts_anew_but_never_deletes_what_is_not_of_a_run(here):
     first = replayed()
     assert replayed("--fresh")["weights_sha256"] == first["weights_sha256"]
@@ -212,13 +235,13 @@ def test_fresh_starts_anew_but_never_deletes_what_is_not_of_a_run(here):
 
 def test_a_snapshot_that_does_not_verify_is_told_and_skipped(here):
     whole = replayed("--set", "snapshots.every_events=240")
-    broken = here / "runs/ads/snapshots/000000000390-01/state.safetensors"
+    broken = here / "runs/ads/snapshots/000000000390/state.safetensors"
     broken.write_bytes(broken.read_bytes()[:-1])
     code, _, err = streamctr("snapshots", "verify", "ads.yaml")
     assert code == 74
-    assert "snapshot 000000000390-01: state.safetensors should have checksum" in err
+    assert "snapshot 000000000390: state.safetensors should have checksum" in err
     code, out, err = streamctr("replay", "ads.yaml", "--json")
-    assert "skipped, it does not verify: snapshot 000000000390-01" in err
+    assert "skipped, it does not verify: snapshot 000000000390" in err
     assert json.loads(out)["weights_sha256"] == whole["weights_sha256"]
 
 
@@ -270,7 +293,7 @@ def test_a_run_directory_has_one_owner(here):
 
 
 def test_too_many_steps_that_are_not_finite_stop_the_run(here):
-    options = ("--set", "training.lr=1e300", "--set", "training.max_bad_steps=2", "--json")
+    options = ("--set", "training.lr=1e36", "--set", "training.max_bad_steps=2", "--json")
     code, out, err = streamctr("replay", "ads.yaml", *options)
     assert (code, json.loads(out)["exit_code"]) == (76, 76)
     assert "2 learning steps in a row had a loss or gradient that is not finite" in err

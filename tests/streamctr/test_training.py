@@ -280,7 +280,7 @@ def test_two_runs_give_the_same_sha_and_another_seed_another() -> None:
     assert first == second != third
 
 
-def test_threads_of_torch_do_not_change_within_a_run() -> None:
+def test_the_number_of_threads_is_set_where_it_is_given() -> None:
     before = torch.get_num_threads()
     linear(threads=1)
     assert torch.get_num_threads() == 1
