@@ -43,25 +43,34 @@ def after(function, events):
     return wrapped
 
 
-def half_written(arrays, path):
-    """The first arrays, and a file that ends in the middle."""
-    save_file(arrays, path)
-    with open(path, "r+b") as file:
-        file.truncate(os.path.getsize(path) // 2)
+def half_written(save_file, events):
+    """A `save_file` that, when its time has come, leaves a file which ends in the middle."""
+
+    def wrapped(arrays, path):
+        save_file(arrays, path)
+        if RUNNING[0].events_read >= events:
+            os.truncate(path, os.path.getsize(path) // 2)
+
+    return wrapped
 
 
-kind, *where = sys.argv[1].split(":")
-events = int(where[-1])
-build = Pipeline.__init__
-Pipeline.__init__ = lambda self, *a, **k: (RUNNING.append(self), build(self, *a, **k))[1]
-save_file = store.save_file
-if kind == "events":
-    Learner.learn = before(Learner.learn, events)
-elif where[0] == "arrays":
-    store.save_file = after(half_written, events)
-elif where[0] == "rename":
-    store.os.rename = before(store.os.rename, events)
-elif where[0] == "retention":
-    store.os.rename = after(store.os.rename, events)
-sys.argv[1:2] = []
-main()
+def plant(moment):
+    """Put the end where `moment` says."""
+    kind, *where = moment.split(":")
+    events = int(where[-1])
+    build = Pipeline.__init__
+    Pipeline.__init__ = lambda self, *a, **k: (RUNNING.append(self), build(self, *a, **k))[1]
+    match kind, where[0]:
+        case "events", _:
+            Learner.learn = before(Learner.learn, events)
+        case "fault", "arrays":
+            store.save_file = after(half_written(store.save_file, events), events)
+        case "fault", "rename":
+            os.rename = before(os.rename, events)
+        case "fault", "retention":
+            os.rename = after(os.rename, events)
+
+
+if __name__ == "__main__":
+    plant(sys.argv.pop(1))
+    main()

@@ -1,8 +1,10 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
+import torch
 
 from jobs import demo
 from jobs.console import Call
@@ -80,7 +82,15 @@ def test_the_ceiling_judges_the_roots_behind_day_one_whose_labels_are_final(monk
     assert (found["click&conversion"]["rows"], found["click&conversion"]["auc"]) == (3, 1.0)
 
 
+@pytest.fixture
+def same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("same_threads")
 def test_learning_beats_standing_still_and_the_world_itself_beats_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
