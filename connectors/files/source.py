@@ -41,7 +41,7 @@ class FileSource:
     """
 
     def __init__(
-        self, paths_by_stage: Mapping[str, list[str]], funnel_names: Sequence[str], block_bytes: int = 1 << 20
+        self, paths_by_stage: Mapping[str, list[str]], funnel_names: Sequence[str], block_bytes: int = 1 << 19
     ) -> None:
         self._partitions = [_Partition(list(paths_by_stage.get(stage, []))) for stage in funnel_names]
         self._block_bytes = block_bytes
