@@ -19,7 +19,7 @@ from jobs.runfile import RunConfig, config_diff, resolved
 from jobs.summary import summary
 from jobs.wiring import Limits, build
 from streamctr.errors import ConfigError, SnapshotError, StreamctrError
-from streamctr.kernel import cold_kernels
+from streamctr.kernel import first_use
 from streamctr.order import LAST_MS
 from streamctr.schema import instant_text, parse_instant_ms
 from streamctr.snapshot import Snapshot, SnapshotStore
@@ -45,8 +45,8 @@ def replay(call: Call, request: Request) -> Result:
     until_ms, frozen_ms = _moment("--until", request.until), _moment("--frozen", request.frozen)
     config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
-    if cold := cold_kernels():
-        say(f"compiling {cold} kernels (first use, about half a minute)")
+    if first_use():
+        say("compiling kernels (first use, about half a minute)")
     with directory.owned():
         if request.fresh:
             directory.clear()

@@ -24,8 +24,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], compiled)
 
 
-def cold_kernels() -> int:
-    """Number of imported kernels that have no compiled form on disk yet, so that a program can say why it waits."""
+def first_use() -> bool:
+    """Whether most imported kernels have no compiled form on disk yet, so that a program can say why it waits."""
     if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-        return 0
-    return sum(not any(Path(k.stats.cache_path).glob(f"*.{k.__name__}-*.nbi")) for k in _KERNELS)
+        return False
+    cold = [not any(Path(k.stats.cache_path).glob(f"*.{k.__name__}-*.nbi")) for k in _KERNELS]
+    return 2 * sum(cold) > len(cold)
