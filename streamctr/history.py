@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamctr.idmap import IdMap, find, insert, new_map, remove, reserve
-from streamctr.kernel import kernel
+from streamctr.kernel import inlined, kernel
 from streamctr.ports import Arrays
 from streamctr.schema import HistoryConfig
 
@@ -32,7 +32,7 @@ class Users(NamedTuple):
     meta: I64
 
 
-@kernel
+@inlined
 def _touch(users: Users, place: int) -> None:
     """Make a place the most recently touched one."""
     older, newer = users.older[place], users.newer[place]
@@ -53,7 +53,7 @@ def _touch(users: Users, place: int) -> None:
         users.meta[_OLDEST] = place
 
 
-@kernel
+@inlined
 def _place_for(users: Users, user: np.uint64) -> int:
     """The user's buffer; a new user takes the next free one, or that of the user who was touched longest ago."""
     place = find(users.place_of, user)
@@ -71,7 +71,7 @@ def _place_for(users: Users, user: np.uint64) -> int:
     return int(place)
 
 
-@kernel
+@inlined
 def _append(users: Users, user: np.uint64, ids_C: U64) -> None:
     place = _place_for(users, user)
     at = users.n_kept[place] % users.ids_ULC.shape[1]
@@ -80,7 +80,7 @@ def _append(users: Users, user: np.uint64, ids_C: U64) -> None:
     users.n_kept[place] += 1
 
 
-@kernel
+@inlined
 def _read(users: Users, user: np.uint64, out_LC: U64) -> int:
     """Copy a user's behaviours, oldest first, zeros behind them; how many there are."""
     out_LC[:] = 0

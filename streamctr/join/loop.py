@@ -27,7 +27,7 @@ from streamctr.join.columns import (
     WAIT_TAIL,
     State,
 )
-from streamctr.kernel import kernel
+from streamctr.kernel import inlined, kernel
 from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS
 
 _WAITING: Final = int(Outcome.WAITING)
@@ -37,7 +37,7 @@ _EXPIRED: Final = int(Outcome.EXPIRED)
 _ORPHAN: Final = int(Outcome.ORPHAN)
 
 
-@kernel
+@inlined
 def _emit(state: State, slot: int, emit_ms: int) -> int:
     """A row that says nothing yet; its place."""
     n = state.meta[N_ROWS]
@@ -52,7 +52,7 @@ def _emit(state: State, slot: int, emit_ms: int) -> int:
     return int(n)
 
 
-@kernel
+@inlined
 def _close(state: State, slot: int, now_ms: int) -> None:
     """All stages are final: remember the root for a while; its slot is free again at the chunk's end."""
     meta = state.meta
@@ -74,14 +74,14 @@ def _close(state: State, slot: int, now_ms: int) -> None:
     insert(state.remembered_of, root, place)
 
 
-@kernel
+@inlined
 def _finish(state: State, slot: int, stage: int) -> None:
     """The label of this stage will not change any more."""
     state.slots.final[slot, stage] = 1
     state.slots.pending[slot] -= 1
 
 
-@kernel
+@inlined
 def _deny_behind(state: State, row: int, slot: int, stage: int) -> None:
     """What lies behind a final 0 will never happen: the row says so of every such stage."""
     for k in range(stage + 1, state.rows.says.shape[1]):
@@ -90,7 +90,7 @@ def _deny_behind(state: State, row: int, slot: int, stage: int) -> None:
             _finish(state, slot, k)
 
 
-@kernel
+@inlined
 def _first_due(state: State, now_ms: int) -> tuple[int, int]:
     """The queue whose head fires next, -1 for none by `now_ms`, and when."""
     chosen = -1
@@ -105,7 +105,7 @@ def _first_due(state: State, now_ms: int) -> tuple[int, int]:
     return chosen, due
 
 
-@kernel
+@inlined
 def _fire(state: State, now_ms: int) -> bool:
     """Fire the first timer that is due by `now_ms`, in (due, place of the parent, offset, who came first)."""
     slots = state.slots
@@ -131,7 +131,7 @@ def _fire(state: State, now_ms: int) -> bool:
     return True
 
 
-@kernel
+@inlined
 def _unlink(state: State, place: int, before: int) -> None:
     """Take a waiting event out of its root's list, where it follows `before` (-1: it is the first)."""
     ring = state.waiting
@@ -149,7 +149,7 @@ def _unlink(state: State, place: int, before: int) -> None:
         remove(state.waiting_of, root)
 
 
-@kernel
+@inlined
 def _forget(state: State, now_ms: int) -> None:
     """Give up waits and memories that end by `now_ms`."""
     meta = state.meta
@@ -172,7 +172,7 @@ def _forget(state: State, now_ms: int) -> None:
         remove(state.remembered_of, ring.root[place])
 
 
-@kernel
+@inlined
 def _wait(state: State, stage: int, root: np.uint64, now_ms: int) -> None:
     """Keep an event until its parent comes or its wait is over."""
     ring = state.waiting
@@ -193,7 +193,7 @@ def _wait(state: State, stage: int, root: np.uint64, now_ms: int) -> None:
     state.counts[stage, _WAITING] += 1
 
 
-@kernel
+@inlined
 def _happen(state: State, slot: int, stage: int, now_ms: int, event: int) -> None:
     """A stage has happened: note it, start its children's timers, and look for events that waited for it."""
     slots = state.slots
@@ -217,7 +217,7 @@ def _happen(state: State, slot: int, stage: int, now_ms: int, event: int) -> Non
         state.meta[RESOLVE_MS] = now_ms
 
 
-@kernel
+@inlined
 def _join_child(state: State, slot: int, stage: int, now_ms: int, event: int) -> None:
     """A child whose parent has happened and whose label is not final."""
     _happen(state, slot, stage, now_ms, event)
@@ -227,7 +227,7 @@ def _join_child(state: State, slot: int, stage: int, now_ms: int, event: int) ->
         state.rows.label[n, stage] = 1
 
 
-@kernel
+@inlined
 def _open(state: State, root: np.uint64, now_ms: int, event: int) -> int:
     """A new root: its slot."""
     slots = state.slots
@@ -244,7 +244,7 @@ def _open(state: State, root: np.uint64, now_ms: int, event: int) -> int:
     return int(slot)
 
 
-@kernel
+@inlined
 def _handle(state: State, stage: int, root: np.uint64, now_ms: int, event: int) -> None:
     """One event at its time: joined, duplicate, expired, or waiting."""
     slot = find(state.open, root)
@@ -271,7 +271,7 @@ def _handle(state: State, stage: int, root: np.uint64, now_ms: int, event: int) 
         _wait(state, stage, root, now_ms)
 
 
-@kernel
+@inlined
 def _resolve(state: State) -> None:
     """Of the events that wait for the root in `meta[RESOLVE]`, take the first whose parent has happened."""
     meta = state.meta
