@@ -1,6 +1,7 @@
 """The command `streamctr`. Commands load what they need when they run: `--help` is quick and never imports torch."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -132,5 +133,9 @@ def verify(call: Call, run: Run, name: Names = None) -> Result:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Torch's threads sleep while they wait for work: spinning, they are ten times slower as soon as anything else runs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

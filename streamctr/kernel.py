@@ -11,6 +11,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _KERNELS: list[Any] = []
+_UNCOUNTED: dict[str, Any] = {"_nrt": False}
+"""Without numba's run time: no allocation, no reference counts."""
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -20,7 +22,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     one that does is refused. `NUMBA_DISABLE_JIT=1` in the environment of a
     new process runs all of them as plain Python.
     """
-    compiled: Any = numba.njit(cache=True, nogil=True, _nrt=False)(function)
+    compiled: Any = numba.njit(cache=True, nogil=True, **_UNCOUNTED)(function)
     _KERNELS.append(compiled)
     return cast(Callable[P, R], compiled)
 
@@ -30,7 +32,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
     A call would hand over every field of every array: for the joiner's that costs 15 times what the step itself does.
     """
-    compiled: Any = numba.njit(inline="always", _nrt=False)(function)
+    compiled: Any = numba.njit(inline="always", **_UNCOUNTED)(function)
     return cast(Callable[P, R], compiled)
 
 
