@@ -1,0 +1,42 @@
+"""Transforms and parts of the time, by hand."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from streamctr.features.transforms import local_ms, time_part, transform
+from streamctr.names import Names
+
+
+def parts(text, zone):
+    """Hour and weekday in `zone` of an ISO moment."""
+    time_ms = np.array([round(datetime.fromisoformat(text).timestamp() * 1000)])
+    local = local_ms(time_ms, ZoneInfo(zone))
+    return int(time_part(local, "hour")[0]), int(time_part(local, "weekday")[0])
+
+
+def test_hour_and_weekday_are_those_of_a_clock_in_the_zone():
+    assert parts("2022-04-25T16:30:00Z", "UTC") == (16, 0)
+    assert parts("2022-04-25T16:30:00Z", "Asia/Shanghai") == (0, 1)
+    assert parts("2022-04-25T18:45:00Z", "Asia/Kathmandu") == (0, 1)  # UTC+5:45
+
+
+def test_the_hour_that_a_zone_skips_is_skipped():
+    assert parts("2022-03-27T00:59:59Z", "Europe/Berlin") == (1, 6)
+    assert parts("2022-03-27T01:00:00Z", "Europe/Berlin") == (3, 6)
+
+
+def test_a_negative_number_is_missing_under_log1p_and_kept_without():
+    raw = np.array([np.e - 1, -0.5, np.nan])
+    np.testing.assert_allclose(transform(raw, "log1p"), [1.0, np.nan, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(transform(raw, "none"), [np.e - 1, -0.5, np.nan], rtol=1e-6)
+
+
+def test_names_keep_the_first_values_released_and_forget_the_rest():
+    names = Names(("tab",), limit=2)
+    names.offer("tab", {1: "one", 2: "two", 3: "three"})
+    names.claim("tab", np.array([3, 3, 1, 2], np.uint64))
+    assert [names.text("tab", value) for value in (3, 1, 2)] == ["three", "one", "#0000000000000002"]
+    assert not names.wants("tab")
+    assert b"two" not in names.state()["names"].tobytes()
