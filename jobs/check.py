@@ -11,7 +11,7 @@ from jobs.console import Call, Result, mistakes_json, say
 from jobs.runchecks import stages
 from jobs.rundir import config_path
 from jobs.runfile import RunConfig, examine, read_document
-from jobs.sample import Decoded, Sample, absent_fields, decode_sample, named_roots, read_samples
+from jobs.sample import Decoded, Sample, absent_fields, all_rejected, decode_sample, named_roots, read_samples
 from jobs.wiring import decoder
 from jobs.yamlmarks import Document, Mistake, MistakesError
 from streamctr.errors import DataError
@@ -31,6 +31,7 @@ def check(call: Call, run: Path) -> Result:
     if config is not None:
         by_run = decoder(config, Names(()))
         decoded = {sample.stage: decode_sample(by_run, sample) for sample in samples}
+        mistakes += all_rejected(document, decoded, mistakes)
         lines = [*_report(config, decoded), *_outcomes(config, samples)]
         call.show(Text("\n".join(lines) + "\n"))
     if mistakes:
@@ -89,9 +90,12 @@ def _keys(decoded: dict[str, Decoded]) -> list[str]:
 
 
 def _notes(config: RunConfig, decoded: dict[str, Decoded]) -> list[str]:
+    empty = [
+        f"  note       no {stage} event was found" for stage, of in decoded.items() if not of.accepted + of.rejected
+    ]
     time_ms = next(iter(decoded.values())).events.time_ms
     span_ms = int(np.ptp(time_ms)) if len(time_ms) else 0
-    return [
+    return empty + [
         f"  note       {stage.name} window {duration_text(stage.window_ms)}, the sample spans {span_ms // 1000:,} s: "
         f"how much can be judged for {stage.name} shows only at the end"
         for stage in config.tree.stages[1:]

@@ -1,5 +1,6 @@
 """The command `streamctr`. Commands load what they need when they run: `--help` is quick and never imports torch."""
 
+import importlib.metadata
 import inspect
 import os
 from collections.abc import Callable
@@ -63,6 +64,21 @@ def command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[.
         return function
 
     return add
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"streamctr {importlib.metadata.version('streamctr')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Learn click and conversion models while the events arrive."""
 
 
 @command(app)

@@ -1,9 +1,11 @@
 """What every command does the same way: say errors in one form, print one JSON object, end with a stable exit code."""
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Final
 
 import orjson
@@ -15,11 +17,14 @@ from streamctr.errors import StreamctrError
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done · 2 wrong usage · 65 the input cannot be read · 70 a defect of streamctr · 74 a snapshot does "
-    "not verify or belong · 75 another process owns the run directory · 76 too many steps were not finite · 78 the run "
-    "file or an option cannot be used · 130 stopped by SIGINT, 143 by SIGTERM, after a last snapshot"
+    "not verify or belong, or a file cannot be written · 75 another process owns the run directory · 76 too many steps "
+    "were not finite · 78 the run file or an option cannot be used · 130 stopped by SIGINT, 143 by SIGTERM, after a "
+    "last snapshot"
 )
 
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+IO_ERROR: Final = 74
 _TABLE_WIDTH: Final = 110
 
 Result = tuple[dict[str, Any], int]
@@ -48,26 +53,49 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came where nothing has to be saved."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _TerminatedError
+
+
 def guarded(work: Callable[[], Result], as_json: bool) -> int:
     """Do the work of a command and say how it ended; the exit code.
 
     `work` gives its result, printed as the one JSON object where that was asked for, and its exit code.
     """
+    before = signal.signal(signal.SIGTERM, _terminate)  # where a command handles signals itself, that counts instead
     try:
         result, exit_code = work()
     except StreamctrError as error:
         say(str(error))
         result, exit_code = _refusal(error), error.exit_code
-    except KeyboardInterrupt:
-        say("interrupted")
-        result, exit_code = {"error": "interrupted", "exit_code": INTERRUPTED}, INTERRUPTED
+    except KeyboardInterrupt as stop:
+        exit_code = TERMINATED if isinstance(stop, _TerminatedError) else INTERRUPTED
+        word = "terminated" if exit_code == TERMINATED else "interrupted"
+        say(word)
+        result = {"error": word, "exit_code": exit_code}
+    except OSError as error:
+        say(f"{error}\nMake room, or let it be written; then run the command again: what was saved before stays.")
+        result, exit_code = {"error": str(error), "exit_code": IO_ERROR}, IO_ERROR
     except Exception as error:  # noqa: BLE001 - the outermost loop: a defect is told apart by its exit code
         say(traceback.format_exc())
         result, exit_code = {"error": f"{type(error).__name__}: {error}", "exit_code": 70}, 70
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if as_json:
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
         sys.stdout.flush()
     return exit_code
+
+
+def exit_code_of(error: Exception) -> int:
+    """What a command ends with that raised `error`."""
+    if isinstance(error, StreamctrError):
+        return error.exit_code
+    return IO_ERROR if isinstance(error, OSError) else StreamctrError.exit_code
 
 
 def _refusal(error: StreamctrError) -> dict[str, Any]:

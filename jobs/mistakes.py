@@ -28,10 +28,10 @@ _WANTED: Final = {
     "mapping_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "{ge:g} or more",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "{le:g} or less",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
     "too_short": "at least {min_length} of them",
     "string_too_short": "a text",
 }
@@ -100,7 +100,8 @@ def _mistake(details: ErrorDetails, path: Path, document: Document, model: type[
         hint = did_you_mean(str(value), words)
         return document.mistake(path, f"{shown(value)} is not a value of {dotted(path)}", hint)
     if kind in _WANTED:
-        wanted = _WANTED[kind].format(**context)
+        bounds = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in context.items()}
+        wanted = _WANTED[kind].format(**bounds)
         return document.mistake(path, f"{dotted(path)} wants {wanted}, not {shown(value)}")
     return document.mistake(path, f"{dotted(path)}: {details['msg'].removeprefix('Value error, ')}")
 

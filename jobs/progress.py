@@ -91,6 +91,9 @@ def _text_bytes(path: str) -> int:
     size = Path(path).stat().st_size
     if compression is None:
         return size
-    with open(path, "rb") as file, pa.CompressedInputStream(pa.PythonFile(file, "r"), compression) as stream:
-        text = len(stream.read(_BEGINNING_BYTES))
-        return text * size // max(file.tell(), 1)
+    try:
+        with open(path, "rb") as file, pa.CompressedInputStream(pa.PythonFile(file, "r"), compression) as stream:
+            text = len(stream.read(_BEGINNING_BYTES))
+            return text * size // max(file.tell(), 1)
+    except OSError:  # damaged: who reads it for its events says so
+        return size

@@ -2,23 +2,24 @@
 
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from connectors.files import find_files
 from jobs.about import changes, environment
-from jobs.console import Call, Result, say
+from jobs.console import Call, Result, exit_code_of, say
 from jobs.interrupts import Alarm, Stop
 from jobs.progress import Gauge, Progress
 from jobs.rundir import RunDirectory, load_run, run_log
 from jobs.runfile import RunConfig, config_diff, resolved
 from jobs.summary import summary
 from jobs.wiring import Limits, build
-from streamctr.errors import ConfigError, SnapshotError, StreamctrError
+from streamctr.errors import ConfigError, SnapshotError
 from streamctr.kernel import first_use
 from streamctr.order import LAST_MS
 from streamctr.schema import instant_text, parse_instant_ms
@@ -55,8 +56,9 @@ def replay(call: Call, request: Request) -> Result:
             try:
                 with closing(Run(config, directory, log, Limits(frozen_ms, until_ms))) as run:
                     result = run.to_the_end(stop)
-            except StreamctrError as error:
-                log.error("failed", error=str(error), exit_code=error.exit_code)
+            except Exception as error:
+                with suppress(OSError):  # of a full disk, too
+                    log.error("failed", error=f"{type(error).__name__}: {error}", exit_code=exit_code_of(error))
                 raise
             log.info("ended", exit_code=stop.exit_code, signal=stop.name, **result["events"])
     call.show(*summary(result))
@@ -185,7 +187,10 @@ class Run:
         }
         arrays = pipeline.state()
         finite = [name for name, array in arrays.items() if _is_weight(name, array)]
-        self._name = self._store.save(pipeline.events_read, arrays, about, finite)
+        try:
+            self._name = self._store.save(pipeline.events_read, arrays, about, finite)
+        except SafetensorError as error:
+            raise OSError(f"{self._directory.snapshots}: {error}") from None
         self._saved_at = pipeline.events_read
         self._log.info("snapshot", name=self._name, events_read=pipeline.events_read, steps=about["steps"])
 

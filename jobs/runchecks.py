@@ -80,7 +80,7 @@ def _histories(document: Document) -> Iterator[Mistake]:
             message = f'features.history.{history}.of: "{of}" is {why}'
             yield document.mistake((*path, "of"), message, did_you_mean(of, names[1:]))
         for take, name in _texts(document, (*path, "take")):
-            if name not in ids:
+            if name not in ids and isinstance(document.get(("features", "id")), list):
                 message = f'features.history.{history}.take: "{name}" is not listed in features.id'
                 yield document.mistake(take, message, did_you_mean(name, ids))
         if document.get(("user",)) is None:

@@ -97,6 +97,21 @@ def absent_fields(document: Document, samples: list[Sample]) -> list[Mistake]:
     ]
 
 
+def all_rejected(document: Document, decoded: dict[str, Decoded], known: list[Mistake]) -> list[Mistake]:
+    """Stages of whose sample nothing could be read, where no `known` mistake says why: a replay would stop there."""
+    stages_of: dict[str, list[str]] = {}
+    for stage, of in decoded.items():
+        if of.rejected and not of.accepted:
+            stages_of.setdefault(next(iter(of.reasons)), []).append(stage)
+    found = []
+    for reason, those in stages_of.items():
+        place = next((place for place in ("time", "key") if reason.startswith(place)), "files")
+        path: Path = ("time", "unit") if place == "time" and document.has(("time", "unit")) else (place,)
+        if not any(mistake.path[:1] == (place,) for mistake in known):
+            found.append(document.mistake(path, f"no {' and no '.join(those)} event can be read: {reason}"))
+    return found
+
+
 def _absent(document: Document, path: Path, name: str, sample: Sample) -> Mistake:
     message = f'field "{name}" is in none of {sample.messages:,} {sample.stage} events'
     hint = did_you_mean(name, sorted(sample.fields))

@@ -253,9 +253,19 @@ def shown(value: Any) -> str:
     return "nothing" if value is None else f'"{value}"'
 
 
+_ADVICE: Final = {
+    "scanning an alias": "a value that begins with * stands in quotes",
+    "'\\t'": "indent with spaces",
+    "block mapping": "is it indented like the lines around it?",
+}
+"""By words of PyYAML, what is mostly the matter."""
+
+
 def _problem(error: yaml.YAMLError) -> str:
     words = [getattr(error, "context", None), getattr(error, "problem", None)]
-    return ": ".join(word for word in words if word) or str(error)
+    problem = ": ".join(word for word in words if word) or str(error)
+    advice = next((advice for words, advice in _ADVICE.items() if words in problem), "")
+    return f"{problem}{advice and '; '}{advice}"
 
 
 def _mark_span(error: yaml.YAMLError, name: str, lines: list[str]) -> Span | None:

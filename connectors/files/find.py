@@ -3,8 +3,11 @@
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from streamctr.errors import DataError
+
+_NAME: Final = "name event files or a pattern of them"
 
 
 def find_files(patterns: str | Sequence[str], stages: Sequence[str]) -> dict[str, list[str]]:
@@ -23,9 +26,8 @@ def find_files(patterns: str | Sequence[str], stages: Sequence[str]) -> dict[str
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matched = {path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()}
         if not matched:
-            raise DataError(
-                f'files: "{pattern}" matches no file in {Path.cwd()}; name event files or a pattern of them'
-            )
+            way_out = f"it is a folder: write {pattern.rstrip('/')}/*" if Path(pattern).is_dir() and pattern else _NAME
+            raise DataError(f'files: "{pattern}" matches no file in {Path.cwd()}; {way_out}')
         paths |= matched
     found: dict[str, list[str]] = {stage: [] for stage in stages}
     for path in sorted(paths):

@@ -126,3 +126,32 @@ def test_an_outcome_that_stands_nowhere_is_noted(ads):
     code, out, _ = check("--set", "outcomes=[is_clik]")
     assert code == 0
     assert "note       outcomes: is_clik stands in no event" in out
+
+
+def test_a_unit_that_fits_no_event_is_a_mistake(ads):
+    code, _, err = check("--set", "time.unit=s")
+    assert code == 78
+    assert 'no imp and no click and no purchase event can be read: time "ts" is outside 2000 to 2100' in err
+
+
+def test_a_stage_without_events_is_noted(ads):
+    Path("ads/purchase.jsonl").write_bytes(b"")
+    code, out, _ = check()
+    assert (code, "  note       no purchase event was found\n" in out) == (0, True)
+
+
+def test_a_folder_in_place_of_files_is_told(ads):
+    code, _, err = check("--set", "files=ads")
+    assert (code, "it is a folder: write ads/*" in err) == (78, True)
+
+
+def test_slips_of_yaml_come_with_advice(ads):
+    assert "a value that begins with * stands in quotes" in check("--set", "files=*.jsonl")[2]
+    ads.write_text(ADS.replace("  click:", " click:"))
+    assert "is it indented like the lines around it?" in check()[2]
+    ads.write_text(ADS.replace("  id:", "\tid:"))
+    assert "indent with spaces" in check()[2]
+
+
+def test_bounds_are_written_with_all_digits(ads):
+    assert 'tables.rows wants 1073741824 or less, not "2^40"' in check("--set", "tables.rows=2^40")[2]

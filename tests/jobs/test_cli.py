@@ -9,13 +9,16 @@ import sys
 
 import orjson
 import pytest
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.console import guarded
 from jobs.interrupts import Alarm, Stop
 from jobs.rundir import RunDirectory
 from streamctr.errors import BusyError
 from streamctr.pipeline import Pipeline
+from streamctr.snapshot import store
 
 START_MS = 1_650_000_000_000
 RUN = """\
@@ -318,3 +321,38 @@ def test_the_alarm_rings_by_wall_time_and_only_where_it_is_set():
         assert any(alarm._flag.wait(5) for _ in range(1))
         assert alarm.rang()
         assert not silent.rang()
+
+
+def test_a_damaged_file_is_unreadable_input_and_no_defect(here):
+    (here / "events/click.jsonl").rename(here / "events/click.jsonl.gz")
+    code, out, err = streamctr("replay", "ads.yaml", "--set", "files=events/*", "--json")
+    assert (code, json.loads(out)["exit_code"]) == (65, 65)
+    assert "events/click.jsonl.gz cannot be read behind byte 0" in err
+
+
+def test_a_full_disk_is_told_and_logged(here, monkeypatch):
+    def full(*_):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(store, "save_file", full)
+    code, out, err = streamctr("replay", "ads.yaml", "--json")
+    assert (code, json.loads(out)["exit_code"], "Traceback" in err) == (74, 74, False)
+    last = orjson.loads((here / "runs/ads/log.jsonl").read_bytes().splitlines()[-1])
+    assert (last["event"], last["exit_code"]) == ("failed", 74)
+
+
+def test_sigterm_where_nothing_is_to_be_saved_still_ends_with_one_object(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}, 0
+
+    assert guarded(work, as_json=True) == 143
+    assert json.loads(capsys.readouterr().out) == {"error": "terminated", "exit_code": 143}
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_version_is_told():
+    code, out, _ = streamctr("--version")
+    assert (code, out.startswith("streamctr ")) == (0, True)
