@@ -21,7 +21,7 @@ from jobs.summary import summary
 from jobs.wiring import Limits, build
 from streamctr.errors import ConfigError, SnapshotError
 from streamctr.kernel import first_use
-from streamctr.order import LAST_MS
+from streamctr.order import FIRST_MS, LAST_MS
 from streamctr.schema import instant_text, parse_instant_ms
 from streamctr.snapshot import Snapshot, SnapshotStore
 
@@ -74,7 +74,7 @@ class Run:
         self._paths = find_files(config.files, config.tree.names)
         self._pipeline = build(config, directory, self._paths, limits)
         self._name = ""
-        self._ended = False
+        self._ended, self._reached_ms = False, FIRST_MS
         self._saved_at = 0
 
     def close(self) -> None:
@@ -86,6 +86,8 @@ class Run:
         began = time.monotonic()
         pipeline, gauge = self._pipeline, Gauge(list(self._paths.values()))
         with Progress("replay", gauge.total) as progress, Alarm(self._config.snapshots.every) as alarm:
+            for stage in (stage for stage, paths in self._paths.items() if not paths):
+                progress.say(f"no file is of stage {stage}: it never happens in this run")
             self._resume(progress)
             self._directory.write_config(self._config)
             while not stop.asked:
@@ -134,7 +136,7 @@ class Run:
                 f"snapshot {snapshot.name} lacks {error}: it was written by another version; use that one, or --fresh"
             ) from None
         self._name, self._saved_at = snapshot.name, self._pipeline.events_read
-        self._ended = snapshot.manifest["about"]["ended"]
+        self._ended, self._reached_ms = (snapshot.manifest["about"][key] for key in ("ended", "event_ms"))
 
     def _refuse_changes(self, name: str, about: Mapping[str, Any]) -> None:
         """A run is a function of its events and its config: a resume with another one would be neither run.
@@ -164,10 +166,12 @@ class Run:
         return every is not None and self._pipeline.events_read // every > self._saved_at // every
 
     def _finish(self) -> None:
-        """At the end of the input, unless that is where the last run already was."""
-        if not (self._ended and self._pipeline.events_read == self._saved_at):
-            self._pipeline.finish()
-            self._ended = self._pipeline.parts.orderer.all_ended and self._limits.until_ms is None
+        """At the end of the input or at `until`, unless that is where the last run already was."""
+        until_ms, pipeline = self._limits.until_ms, self._pipeline
+        was_here = self._ended if until_ms is None else self._reached_ms >= until_ms
+        if not (was_here and pipeline.events_read == self._saved_at):
+            pipeline.finish()
+            self._ended = pipeline.parts.orderer.all_ended and until_ms is None
             self._saved_at = -1
 
     def _save_last(self) -> None:

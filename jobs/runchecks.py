@@ -1,5 +1,6 @@
 """What must fit together across a run file, looked for in the document itself, so that all is said at once."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,9 @@ def _funnel(document: Document) -> Iterator[Mistake]:
     for place, name in enumerate(names):
         path: Path = ("funnel", name)
         config = document.get(path)
+        if not re.fullmatch(r"[^\W\d][\w.-]*", name):
+            message = f'"{name}" is no name for a stage: heads are named after stages, joined by | and &'
+            yield document.mistake(path, message, "write letters, digits, _ . and -, a letter first", key=True)
         if place == 0:
             if config:
                 message = f"{name} is the root, the event that is scored: it takes no keys"

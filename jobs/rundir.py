@@ -30,7 +30,9 @@ class RunDirectory:
 
     @classmethod
     def of(cls, run: Path, directory: Path | None = None) -> "RunDirectory":
-        """Where the run of RUN, a run file or a run directory, lies."""
+        """Where the run of RUN, a run file or a run directory (or the copy of the run file in it), lies."""
+        if run.name == _RUN_FILE and (run.parent / _LOCK).exists():
+            run = run.parent
         return cls(directory or (run if run.is_dir() else Path("runs") / run.stem))
 
     @property

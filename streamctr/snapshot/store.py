@@ -1,6 +1,7 @@
 """Save, load, verify, retain. Written aside, fsynced, renamed: a kill at any moment leaves the last good one whole."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ FORMAT: Final = 1
 _ARRAYS: Final = "state.safetensors"
 _MANIFEST: Final = "manifest.json"
 _ASIDE: Final = ".writing"
+_NAME: Final = re.compile(r"\d{12}(-\d\d+)?")
 
 
 class SnapshotsConfig(Config):
@@ -89,10 +91,10 @@ class SnapshotStore:
         return name
 
     def names(self) -> list[str]:
-        """Oldest first; whether they verify is not looked at."""
+        """Oldest first, whether they verify or not; folders with other names are none of ours."""
         if not self._folder.is_dir():
             return []
-        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and path.name != _ASIDE)
+        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
 
     def manifest(self, name: str) -> dict[str, Any]:
         """What a snapshot says of itself.
@@ -105,8 +107,10 @@ class SnapshotStore:
             manifest: dict[str, Any] = orjson.loads(path.read_bytes())
         except (OSError, orjson.JSONDecodeError) as error:
             raise SnapshotError(f"snapshot {name}: {path} cannot be read ({error})") from None
-        if manifest.get("format") != FORMAT:
-            raise SnapshotError(f"snapshot {name} has format {manifest.get('format')}; this version reads {FORMAT}")
+        if not isinstance(manifest, dict) or not {"format", "about", "xxh3_128"} <= manifest.keys():
+            raise SnapshotError(f"snapshot {name}: {path} is not the manifest of a snapshot")
+        if manifest["format"] != FORMAT:
+            raise SnapshotError(f"snapshot {name} has format {manifest['format']}; this version reads {FORMAT}")
         return manifest
 
     def verify(self, name: str) -> dict[str, Any]:

@@ -131,6 +131,18 @@ def test_without_json_it_prints_the_summary(here):
     assert re.search(r"snapshot 000000000390 verified · weights sha256 \w{4}\.\.\.\w{2} · next: streamctr", out)
 
 
+def test_asking_again_for_what_was_reached_takes_no_other_snapshot(here):
+    first = replayed("--until", "2022-04-15T05:22Z")
+    again = json.loads(streamctr("replay", "runs/ads/run.yaml", "--until", "2022-04-15T05:22Z", "--json")[1])
+    assert (again["snapshot"], again["run"]) == (first["snapshot"], "runs/ads")
+    assert len(list((here / "runs" / "ads" / "snapshots").iterdir())) == 1
+
+
+def test_a_stage_without_a_file_is_told(here):
+    (here / "events" / "order.jsonl").unlink()
+    assert "no file is of stage order: it never happens in this run" in streamctr("replay", "ads.yaml")[2]
+
+
 def test_until_and_a_resume_end_where_one_run_ends(here):
     whole = replayed("--run", "whole")
     first = replayed("--until", "2022-04-15T05:22Z", "--run", "parts")

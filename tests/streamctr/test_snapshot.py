@@ -49,7 +49,7 @@ def test_one_flipped_bit_refuses_a_snapshot_and_the_one_before_it_is_used(tmp_pa
     assert len(refused) == 1
 
 
-@pytest.mark.parametrize("broken", ["", "{", '{"format": 99}'])
+@pytest.mark.parametrize("broken", ["", "{", "[]", '{"format": 1}', '{"format": 99, "about": {}, "xxh3_128": {}}'])
 def test_a_manifest_that_cannot_be_used_refuses_the_snapshot(tmp_path, broken):
     store = SnapshotStore(tmp_path, keep=5)
     (tmp_path / store.save(1, arrays(), {}, []) / "manifest.json").write_text(broken)
@@ -71,3 +71,13 @@ def test_what_was_left_half_written_neither_counts_nor_disturbs(tmp_path, monkey
             store.save(1, arrays(), {}, [])
     assert store.names() == []
     assert store.save(1, arrays(), {}, []) == "000000000001"
+
+
+def test_a_copy_that_somebody_keeps_beside_them_is_no_snapshot(tmp_path):
+    store = SnapshotStore(tmp_path, keep=1)
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "000000000001-old").mkdir()
+    assert store.save(1, arrays(), {}, []) == "000000000001"
+    assert store.save(2, arrays(), {}, []) == "000000000002"
+    assert store.names() == ["000000000002"]
+    assert (tmp_path / "backup").exists()
