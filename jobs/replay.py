@@ -21,7 +21,7 @@ from jobs.summary import summary
 from jobs.wiring import Limits, build
 from streamctr.errors import ConfigError, SnapshotError
 from streamctr.kernel import first_use
-from streamctr.order import FIRST_MS, LAST_MS
+from streamctr.order import FIRST_MS
 from streamctr.schema import instant_text, parse_instant_ms
 from streamctr.snapshot import Snapshot, SnapshotStore
 
@@ -94,6 +94,7 @@ class Run:
                 if not pipeline.advance():
                     self._finish()
                     break
+                self._ended = self._ended and pipeline.events_read == self._saved_at  # more came behind the end
                 progress.reach(gauge.read(pipeline.parts.source.positions()), f"{pipeline.events_read:,} events")
                 if alarm.rang() or self._is_due():
                     self._save(ended=False)
@@ -200,9 +201,7 @@ class Run:
 
     def _released_ms(self) -> int:
         """Everything before this moment was released, and said."""
-        orderer = self._pipeline.parts.orderer
-        watermark_ms = orderer.watermark_ms(self._limits.until_ms)
-        return watermark_ms if watermark_ms < LAST_MS else orderer.newest_released_ms + 1
+        return self._pipeline.parts.orderer.released_ms
 
     def _result(self, seconds: float) -> dict[str, Any]:
         pipeline = self._pipeline

@@ -44,6 +44,11 @@ class Orderer:
         return self._newest_released_ms
 
     @property
+    def released_ms(self) -> int:
+        """Everything before this moment was released; it never goes back, as the watermark does after `resume`."""
+        return self._released_ms
+
+    @property
     def all_ended(self) -> bool:
         """Whether no partition brings anything more."""
         return bool(self._ended.all())

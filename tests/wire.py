@@ -87,7 +87,7 @@ class Wired:
         return SampleBatch.concat(self.samples.batches)
 
 
-def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until_ms=None):
+def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until_ms=None, frozen_ms=None):  # noqa: PLR0913
     """A `Wired` pipeline over memory."""
     config = RunFile.parse(run, "run.yaml").config
     funnel, features = config.tree, config.features
@@ -104,7 +104,7 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
         joiner=Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), funnel, chunk_rows),
         encoder=Encoder(features, funnel, ZoneInfo(config.time.zone), config.users, names),
         names=names,
-        trainer=Trainer(recipe, judge),
+        trainer=Trainer(recipe, judge, frozen_ms),
         judge=judge,
         dead_letters=logs[0],
         metrics=logs[1],

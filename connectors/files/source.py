@@ -92,6 +92,8 @@ class FileSource:
         for at, said in zip(self._partitions, orjson.loads(positions), strict=True):
             for place, known in enumerate(said["files"]):
                 _verify(at, place, known, finished=place < said["place"])
+            if said["place"] >= max(1, len(at.paths)):
+                raise DataError(f"file {said['place'] + 1} of a stage, the next to be read, is gone; {_MEND}")
             at.prints = [(size, digest) for _, size, digest in said["files"]]
             at.place, at.offset, at.line, at.ended = said["place"], said["offset"], said["line"], False
 
@@ -121,10 +123,14 @@ def _open(at: _Partition) -> None:
 
 
 def _lines(at: _Partition, block_bytes: int) -> tuple[bytes, bool]:
-    """Whole lines, and whether the file has no more; of a line beyond the limit only the first bytes."""
+    """Whole lines, and whether the file has no more; of a line beyond the limit only the first bytes.
+
+    Blocks are cut at the last line before a multiple of `block_bytes`, wherever reading began: also after a `seek`.
+    """
     lines, passed = at.rest, len(at.rest)
-    at.rest = b""
-    while more := _read(at, block_bytes):
+    at.rest, position = b"", at.offset + len(at.rest)
+    while more := _read(at, block_bytes - position % block_bytes):
+        position += len(more)
         end = more.rfind(b"\n") + 1
         passed += end or len(more)
         if end:

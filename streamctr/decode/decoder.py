@@ -169,7 +169,8 @@ class Decoder:
                 tally.reasons[letter["reason"]] = (times + 1, line, text)
         if not block.file_ended:
             return
-        del self._tallies[block.partition]
+        if not block.ended:  # the last file may grow: what it gave counts then too
+            del self._tallies[block.partition]
         if tally.reasons:
             reason, (times, line, text) = max(tally.reasons.items(), key=lambda item: item[1][0])
             read = sum(first[0] for first in tally.reasons.values())

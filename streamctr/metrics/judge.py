@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamctr.errors import ConfigError
+from streamctr.hashing import MISSING_ID, U64, combine
 from streamctr.heads import heads
 from streamctr.idmap import insert
 from streamctr.metrics.config import MetricsConfig
@@ -70,12 +71,12 @@ class Judge:
     def scored(self, rows: SampleBatch, logits_NS: NDArray[np.float32]) -> None:
         """Keep the conditional logits of stages 1.. for these arrived rows, until their labels are final."""
         self._pending = with_room(self._pending, len(rows))
-        hold(self._pending, self._seen, rows.root, rows.ids_NF, logits_NS)
+        hold(self._pending, self._seen, _lives(rows), rows.ids_NF, logits_NS)
 
     def judge(self, rows: SampleBatch) -> None:
         """Judge what is final or absent in these rows; what is merely observed or late is passed over."""
         places = np.empty((2, len(rows)), np.int64)
-        columns = Rows(rows.root, rows.says, rows.label, rows.at_ms, places[0], places[1])
+        columns = Rows(_lives(rows), rows.says, rows.label, rows.at_ms, places[0], places[1])
         stopped = judge_all(self._pending, self._groups, self._plan, columns, 0)
         while stopped < len(rows):
             self._groups = with_more_buckets(self._groups, 1 + len(self._groups.free_G) // 4)
@@ -134,7 +135,8 @@ class Judge:
 
     def _text(self, field: str, value: int) -> str:
         text = self._names.text(field, value)
-        return f"{text} #{value:016x}" if text == OTHER else text  # told from the rest
+        taken = text == OTHER or (text == "missing" and value != MISSING_ID)
+        return f"{text} #{value:016x}" if taken else text  # told from the rest, and from those without a value
 
     def bytes(self) -> int:
         """Memory of all arrays, room included."""
@@ -194,3 +196,8 @@ class Judge:
         self._groups.sums_GH[used] = arrays["groups.sums"]
         self._groups.slices_GFVH[used] = arrays["groups.slices"]
         self._groups.bins_GH2B.reshape(-1)[arrays["groups.bins_at"]] = arrays["groups.bins"]
+
+
+def _lives(rows: SampleBatch) -> U64:
+    """Roots by id and time, (N,): an id that comes again after it was forgotten is another root."""
+    return combine([rows.root, rows.at_ms[:, 0].view(np.uint64)])

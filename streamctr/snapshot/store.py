@@ -86,7 +86,8 @@ class SnapshotStore:
         os.rename(aside, self._folder / name)
         _sync(self._folder)
         # 3. only now older ones go
-        for old in self.names()[: -self._keep]:
+        others = [other for other in self.names() if other != name]  # one that does not verify may sort behind it
+        for old in others[: max(0, len(others) - self._keep + 1)]:
             shutil.rmtree(self._folder / old)
         return name
 

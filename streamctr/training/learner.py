@@ -87,7 +87,7 @@ class Learner:
         grads = torch.autograd.grad(loss, [*parameters, *leaves])
         dense, looked = grads[: len(parameters)], grads[len(parameters) :]
         table_grads = [
-            grad.numpy().reshape(*place.shape, -1) if grad.ndim < 4 else grad.numpy()
+            grad.numpy().reshape(*place.shape, self.table.width) if grad.ndim < 4 else grad.numpy()
             for grad, place in zip(looked, places, strict=True)
         ]
         row_gradients = self.table.sum_gradients(places, table_grads)

@@ -70,7 +70,7 @@ class Trainer:
         self.scored_rows = 0
         self._training, self._judge = recipe.training, judge
         self._entire_space = recipe.model.entire_space
-        self._frozen_ms = _FOREVER if frozen_ms is None else frozen_ms
+        self._frozen_ms = _FOREVER if frozen_ms is None else frozen_ms + 1  # what timers say then is from before
         self._frozen = False
         self._next_tick_ms = NEVER_MS
         self._bad_steps = 0

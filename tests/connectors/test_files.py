@@ -230,3 +230,23 @@ def test_patterns_that_cannot_be_meant_are_refused(tmp_path, monkeypatch):
         find_files("*", STAGES)
     with pytest.raises(DataError, match="none is of the root stage impression"):
         find_files("click.jsonl", STAGES)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_blocks_are_cut_at_the_same_places_wherever_reading_began(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"impression.jsonl{suffix}", b"".join(b"%d" % 7**n + b"\n" for n in range(40)))
+    whole = drain(source(path, block_bytes=64))
+    for stop in range(1, len(whole)):
+        first, second = source(path, block_bytes=64), source(path, block_bytes=64)
+        for _ in range(stop):
+            first.poll(0)
+        second.seek(first.positions())
+        assert drain(second) == whole[stop:]
+
+
+def test_a_file_that_is_gone_before_it_was_opened_is_told(tmp_path: Path) -> None:
+    one, two = (write(tmp_path / f"impression-{n}.jsonl", b"{}\n") for n in (1, 2))
+    events = source(one, two)
+    assert [events.poll(0).file_ended for _ in range(2)] == [False, True]
+    with pytest.raises(DataError, match="file 2 of a stage, the next to be read, is gone"):
+        source(one).seek(events.positions())

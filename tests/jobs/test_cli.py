@@ -138,6 +138,25 @@ def test_asking_again_for_what_was_reached_takes_no_other_snapshot(here):
     assert len(list((here / "runs" / "ads" / "snapshots").iterdir())) == 1
 
 
+@pytest.mark.parametrize("settings", [[], ["--set", "snapshots.every_events=1"]])
+def test_events_appended_behind_the_end_are_learned_to_the_end_whenever_snapshots_fall(here, settings):
+    replayed(*settings)
+    with (here / "events" / "view.jsonl").open("ab") as file:
+        file.writelines(orjson.dumps({"id": f"n{n}", "t": START_MS + 1000 * (300 + n)}) + b"\n" for n in range(10))
+    again = replayed(*settings)
+    assert again["events"]["view"]["joined"] == ROOTS + 10
+    lines = (here / "runs" / "ads" / "metrics.jsonl").read_bytes().splitlines()
+    assert json.loads(lines[-1])["steps"] == again["steps"] == 26
+    assert json.loads(lines[-1])["event_ms"] == START_MS + 309_000
+
+
+def test_a_malformed_line_appended_to_a_good_file_is_a_dead_letter_not_the_end(here):
+    replayed()
+    with (here / "events" / "view.jsonl").open("ab") as file:
+        file.write(b'{"id": "half a li')
+    assert replayed()["events"]["view"]["rejected"] == 1
+
+
 def test_a_stage_without_a_file_is_told(here):
     (here / "events" / "order.jsonl").unlink()
     assert "no file is of stage order: it never happens in this run" in streamctr("replay", "ads.yaml")[2]

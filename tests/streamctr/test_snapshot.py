@@ -81,3 +81,9 @@ def test_a_copy_that_somebody_keeps_beside_them_is_no_snapshot(tmp_path):
     assert store.save(2, arrays(), {}, []) == "000000000002"
     assert store.names() == ["000000000002"]
     assert (tmp_path / "backup").exists()
+
+
+def test_the_one_just_written_stays_also_where_others_sort_behind_it(tmp_path):
+    store = SnapshotStore(tmp_path, keep=1)
+    store.save(100, arrays(), {}, [])
+    assert store.save(90, arrays(), {}, []) in store.names()

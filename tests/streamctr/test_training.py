@@ -211,7 +211,7 @@ def test_finishing_scores_learns_and_judges_what_waits() -> None:
 
 
 def test_nothing_is_learned_from_the_frozen_moment_on() -> None:
-    late = [(t, OBSERVED | FINAL, 0, 7, 9.0) for t in (5, 6)] + [(7, 0, 0, 9, 9.0), (1200, 0, 0, 10, 9.0)]
+    late = [(t, OBSERVED | FINAL, 0, 7, 9.0) for t in (6, 7)] + [(8, 0, 0, 9, 9.0), (1200, 0, 0, 10, 9.0)]
     trainer, stopped = linear(batch=4, frozen_ms=5), linear(batch=4)
     assert trainer.feed(click_rows(SEEN, CLICKED, *late))[0]["judged"] == 3
     stopped.feed(click_rows(SEEN, CLICKED))
