@@ -151,7 +151,8 @@ def verify(call: Call, run: Run, name: Names = None) -> Result:
 def main() -> None:
     """Run the command line.
 
-    Torch's threads sleep while they wait for work: spinning, they are ten times slower as soon as anything else runs.
+    Torch's threads soon sleep when they wait for work: spinning on, as is their default, makes them ten times slower
+    as soon as anything else runs on the machine.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     app()
