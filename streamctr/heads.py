@@ -1,12 +1,6 @@
-"""What a model of a funnel predicts: one head per stage, and one over the whole path for stages further down.
-
-Legend: B rows, S stages behind the root (column s of logits is stage s + 1).
-"""
+"""What a model of a funnel predicts: one head per stage, and one over the whole path for stages further down."""
 
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from streamctr.schema import Funnel
 
@@ -24,11 +18,6 @@ class Head:
     """Places of the stages whose conditional logits are combined."""
     entire: bool
     """Given the root only: rows that are `absent` count, with label 0."""
-
-    @property
-    def columns(self) -> tuple[int, ...]:
-        """Where the logits of `path` stand in (B, S)."""
-        return tuple(place - 1 for place in self.path)
 
 
 def heads(funnel: Funnel) -> tuple[Head, ...]:
@@ -48,16 +37,3 @@ def heads(funnel: Funnel) -> tuple[Head, ...]:
         found.append(Head(f"{stage.name}|{funnel.stages[stage.parent].name}", place, (place,), entire=False))
         found.append(Head("&".join(funnel.stages[p].name for p in path), place, path, entire=True))
     return tuple(found)
-
-
-def head_logits(logits_BS: NDArray[np.floating], head: Head) -> NDArray[np.float64]:
-    """A head's logits (B,) from the conditional logits of all stages, in float64.
-
-    With p = p_a p_b: 1/p - 1 = e^-a + e^-b + e^-(a+b), so logit(p) = -logsumexp(-a, -b, -a-b), exact where 1 - p would
-    round to 0.
-    """
-    columns = [logits_BS[:, column].astype(np.float64) for column in head.columns]
-    total = columns[0]
-    for other in columns[1:]:
-        total = -np.logaddexp(np.logaddexp(-total, -other), -total - other)
-    return total

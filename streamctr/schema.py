@@ -131,11 +131,6 @@ class Funnel(Config):
         """Stage names in the run file's order."""
         return tuple(stage.name for stage in self.stages)
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether every stage follows the one above it."""
-        return all(stage.parent == place - 1 for place, stage in enumerate(self.stages))
-
     def path(self, place: int) -> tuple[int, ...]:
         """Places from the first stage behind the root down to `place`."""
         return () if place == 0 else (*self.path(self.stages[place].parent), place)

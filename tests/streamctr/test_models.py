@@ -4,7 +4,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from streamctr.errors import ConfigError
-from streamctr.heads import head_logits, heads
+from streamctr.heads import heads
 from streamctr.layers import mean_pool
 from streamctr.models import EsmmConfig, InputShape, LrConfig, ModelConfig, ModelInput, SequenceInput, Targets, build
 from streamctr.schema import Funnel, StageConfig
@@ -45,14 +45,6 @@ def test_heads_of_a_chain_are_conditional_and_entire() -> None:
         ("buy|cart", 3, (3,), False),
         ("click&cart&buy", 3, (1, 2, 3), True),
     ]
-
-
-def test_head_logits_are_those_of_the_product() -> None:
-    logits_BS = np.array([[-1.0, 0.5, 2.0], [3.0, -4.0, 0.0], [60.0, 60.0, 60.0]])
-    found = head_logits(logits_BS.astype(np.float32), heads(CHAIN)[-1])
-    p = np.prod(1 / (1 + np.exp(-logits_BS[:2])), axis=1)
-    assert found[:2] == pytest.approx(np.log(p / (1 - p)), rel=1e-12)
-    assert found[2] == pytest.approx(60.0 - np.log(3.0), rel=1e-12)
 
 
 def test_esmm_loss_is_the_cross_entropy_of_the_products() -> None:
