@@ -42,7 +42,7 @@ def all_malformed(partitions):
 
 
 @given(ROWS, BROKEN, CHUNKS, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_chunking_and_interleaving_of_the_input_gives_the_identical_emission_log(rows, broken, chunks, data):
     partitions = shuffled(partitions_of(rows, broken), data.draw)
     if all_malformed(partitions):
@@ -57,7 +57,7 @@ def test_any_chunking_and_interleaving_of_the_input_gives_the_identical_emission
 
 
 @given(ROWS, st.lists(st.integers(0, 400), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_chunking_of_the_emission_log_gives_the_identical_weights_scores_and_figures(rows, cuts):
     whole = wire(partitions_of([*rows, (0, 0, 0)])).run()
     log = whole.emission_log()
@@ -78,7 +78,7 @@ def judged_only(record):
 
 
 @given(ROWS, BROKEN, CHUNKS, st.integers(0, 30), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_run_that_is_killed_anywhere_and_resumed_ends_as_if_it_had_not_been(rows, broken, chunks, stop, data):
     partitions = shuffled(partitions_of(rows, broken), data.draw)
     if all_malformed(partitions):
@@ -102,7 +102,7 @@ def test_a_run_that_is_killed_anywhere_and_resumed_ends_as_if_it_had_not_been(ro
 
 
 @given(ROWS, st.integers(0, 70))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_until_is_an_exact_seam(rows, until_s):
     until_s = min(until_s, max(row[0] for row in rows))  # timers between the newest event and T fire in the first alone
     whole = wire(partitions_of(rows)).run()
@@ -119,7 +119,7 @@ def test_until_is_an_exact_seam(rows, until_s):
 
 
 @given(ROWS, ROWS, st.integers(0, 60), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_of_the_future_reaches_a_row_or_a_score(rows, future, before_s, shift):
     """Two inputs that agree before t: what is later is shifted, deleted or invented."""
     past = [row for row in rows if row[0] < before_s] or [(0, 0, 0)]

@@ -216,7 +216,7 @@ def test_what_is_no_iso_moment_is_rejected(text: str) -> None:
     st.datetimes(datetime(2000, 1, 3), datetime(2099, 12, 30)),
     st.sampled_from(["UTC", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_iso_times_agree_with_the_standard_library(moment: datetime, zone: str) -> None:
     text = moment.isoformat(timespec="milliseconds")
     expected = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000
@@ -368,7 +368,7 @@ def payloads(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(payloads(), st.booleans())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @example([b'{"id":"a","t":1650812741436,"ad":null,"ad":1}', b'{"id":"a","t":1650812741436,"ad":1,"ad":null}'], False)
 @example([b'{"id":"a","t":1650812741436,"price":9007199254740993}'], False)
 def test_a_block_gives_what_the_rule_says_of_each_line(lines: list[bytes], seconds: bool) -> None:
@@ -380,7 +380,7 @@ def test_a_block_gives_what_the_rule_says_of_each_line(lines: list[bytes], secon
 
 
 @given(payloads(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_a_line_gives_does_not_depend_on_its_block(lines: list[bytes], seconds: bool) -> None:
     time = {"field": "t", "unit": "s" if seconds else "ms"}
     whole = decode(*lines, time=time)

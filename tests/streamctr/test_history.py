@@ -71,7 +71,7 @@ def test_a_missing_user_has_no_history():
     st.integers(1, 4),
     st.lists(st.integers(0, 13), max_size=4).map(sorted),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_chunks_show_what_deques_show(roots, behaviours, max_users, cuts):
     buffer, seen = HistoryBuffer(CONFIG, max_users), []
     for a, b in itertools.pairwise([-1, *cuts, 100]):

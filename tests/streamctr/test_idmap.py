@@ -15,7 +15,7 @@ steps = st.lists(st.tuples(st.sampled_from(["insert", "remove"]), keys, st.integ
 
 
 @given(steps)
-@settings(max_examples=int(os.environ.get("IDMAP_EXAMPLES", "150")), deadline=None)
+@settings(max_examples=int(os.environ.get("IDMAP_EXAMPLES", "150")))
 def test_any_inserts_and_removals_leave_what_a_dict_holds(steps):
     ids, expected = new_map(2), {}
     for verb, key, value in steps:

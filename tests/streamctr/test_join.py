@@ -131,7 +131,7 @@ def worlds(draw):
 
 
 @given(worlds())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_random_funnels_give_what_the_plain_joiner_gives_in_any_chunks(world):
     stages, events, (orphan_ms, remember_ms), cuts, beyond_ms, chunk_rows = world
     end_ms = (events[-1][0] if events else 0) + beyond_ms

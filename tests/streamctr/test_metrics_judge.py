@@ -262,7 +262,7 @@ def run(log, cuts, restored=False):
 
 
 @given(roots, st.data())
-@settings(max_examples=10 if PLAIN else 60, deadline=None)
+@settings(max_examples=10 if PLAIN else 60)
 def test_any_chunking_and_any_restart_give_the_same_lines_summary_and_state(roots, data):
     log = log_of(roots)
     always = {0, len(log) // 2, len(log)}

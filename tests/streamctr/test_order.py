@@ -92,7 +92,7 @@ def read(partitions, turns, size, lateness_ms=5):
 
 
 @given(streams())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_chunks_and_any_interleaving_release_the_same_in_the_same_order(stream):
     partitions, turns, others, size = stream
     first, late = read(partitions, turns, 1)

@@ -236,7 +236,7 @@ def test_a_score_does_not_depend_on_its_neighbours() -> None:
     assert np.concatenate(alone).tobytes() == trainer.score(log.take(slice(0, 20))).tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cuts=st.lists(st.integers(0, 200), max_size=12),
     block=st.sampled_from([None, 3]),
@@ -256,7 +256,7 @@ def test_any_chunking_gives_the_same_weights_scores_and_figures(
     assert parts.weights_sha256() == whole.weights_sha256()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(stops=st.lists(st.integers(0, 150), min_size=1, max_size=4), frozen_ms=st.sampled_from([None, 333]))
 def test_stopped_anywhere_and_restored_it_goes_on_identically(stops: list[int], frozen_ms: int | None) -> None:
     log = stream(50, 4)
