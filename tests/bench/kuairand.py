@@ -13,18 +13,17 @@ from jobs.console import Call
 from jobs.kuairand import convert
 from jobs.replay import Request, replay
 
-EXAMPLE = Path("jobs/examples/kuairand.yaml")
+EXAMPLE, EXAMPLE_LR = Path("jobs/examples/kuairand.yaml"), Path("jobs/examples/kuairand-lr.yaml")
 LR = ("model=lr", "tables.lr=0.1", "training.batch=64")
-FEW = (*LR, "features={id: [user_id, video_id, author_id, music_id, tab]}")
-RUNS = {"lr, five ids": FEW, "lr": LR, "esmm": ()}
+RUNS = {"lr, five ids": (EXAMPLE_LR, ()), "lr": (EXAMPLE, LR), "esmm": (EXAMPLE, ())}
 LATER = "2022-04-27T16:00Z"
 PCOC = {"0": (0.9, 1.1), "1": (0.95, 1.05), "2": (0.95, 1.05), "4": (0.95, 1.05)}
 
 
-def run(folder, name, sets, frozen=None):
-    """One replay of the example on the event files in `folder`; what `--json` prints."""
+def run(folder, example, sets, frozen=None):
+    """One replay of an example on the event files in `folder`; what `--json` prints."""
     settings = (f"files={folder}/*.jsonl.zst", "snapshots.every=0", *sets)
-    request = Request(EXAMPLE, frozen=frozen, directory=Path(folder) / "runs" / name, fresh=True)
+    request = Request(example, frozen=frozen, directory=Path(folder) / "run", fresh=True)
     result, exit_code = replay(Call(settings, True), request)
     assert exit_code == 0
     return result
@@ -33,8 +32,8 @@ def run(folder, name, sets, frozen=None):
 def measure(folder, seeds):
     """Figures of all runs over the seeds: click AUC, PCOC by tab, and what learning on after `LATER` is worth."""
     found = {"auc": {}, "pcoc": [], "later": {"learning": [], "frozen": []}}
-    for name, sets in RUNS.items():
-        runs = [run(folder, name.replace(", ", "-"), (*sets, f"training.seed={seed}")) for seed in seeds]
+    for name, (example, sets) in RUNS.items():
+        runs = [run(folder, example, (*sets, f"training.seed={seed}")) for seed in seeds]
         found["auc"][name] = [one["judged_from"]["click"]["auc"] for one in runs]
         if name == "esmm":
             slices = [one["slices_from"]["tab"] for one in runs]
@@ -42,7 +41,7 @@ def measure(folder, seeds):
             found["events"] = runs[0]["events"]
     for kind, frozen in (("learning", None), ("frozen", LATER)):
         for seed in seeds:
-            later = run(folder, f"later-{kind}", (f"training.seed={seed}", f"metrics.from={LATER}"), frozen)
+            later = run(folder, EXAMPLE, (f"training.seed={seed}", f"metrics.from={LATER}"), frozen)
             found["later"][kind].append(later["judged_from"]["click"]["auc"])
     return found
 
