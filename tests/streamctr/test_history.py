@@ -58,6 +58,15 @@ def test_a_behaviour_at_the_roots_own_time_does_not_push_out_an_older_one():
     assert show(buffer, [(6, 1)], []) == [[(2, 102), (3, 103), (4, 104)]]
 
 
+def test_what_an_earlier_root_left_in_a_slot_is_gone():
+    buffer = HistoryBuffer(CONFIG, 10)
+    out, length = np.full((2, 3, 2), 9, np.uint64), np.full(2, 3, np.int32)
+    roots = (np.array([5, 6]), np.array([1, 2], np.uint64), np.array([0, 1]))
+    buffer.run(roots, (np.array([4]), np.array([1], np.uint64), np.array([[7, 8]], np.uint64)), out, length)
+    assert out.tolist() == [[[7, 8], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]]
+    assert length.tolist() == [1, 0]
+
+
 def test_a_missing_user_has_no_history():
     buffer = HistoryBuffer(CONFIG, 10)
     assert show(buffer, [(5, 0)], [(1, 0, 1)]) == [[]]
