@@ -71,7 +71,7 @@ class Run:
     def __init__(self, config: RunConfig, directory: RunDirectory, log: Any, limits: Limits) -> None:
         self._config, self._directory, self._log, self._limits = config, directory, log, limits
         self._store = SnapshotStore(directory.snapshots, config.snapshots.keep)
-        self._paths = find_files(config.files, config.tree.names)
+        self._paths = find_files(config.files.paths, config.tree.names)
         self._pipeline = build(config, directory, self._paths, limits)
         self._name = ""
         self._ended, self._reached_ms = False, FIRST_MS

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from connectors.files import FilesConfig
 from jobs.mistakes import mistakes_of
 from jobs.runchecks import cross_checks
 from jobs.yamlmarks import Document, Mistake, MistakesError, did_you_mean, load_document
@@ -16,7 +17,18 @@ from streamctr.errors import ConfigError
 from streamctr.heads import heads
 from streamctr.metrics import MetricsConfig
 from streamctr.models import ModelConfig
-from streamctr.schema import Config, DurationMs, FeaturesConfig, Funnel, StageConfig, TimeConfig
+from streamctr.schema import (
+    Config,
+    CsvConfig,
+    DurationMs,
+    FeaturesConfig,
+    Funnel,
+    MessagesConfig,
+    RejectsConfig,
+    StageConfig,
+    Texts,
+    TimeConfig,
+)
 from streamctr.snapshot import SnapshotsConfig
 from streamctr.tables import TablesConfig
 from streamctr.training import TrainingConfig
@@ -24,22 +36,30 @@ from streamctr.training import TrainingConfig
 MAY_DIFFER: Final = frozenset({"files", "snapshots"})
 """Top-level keys that a resume may change: where files lie, and how often and how many snapshots are kept."""
 
-_SHORT_FORMS: Final[dict[tuple[str | int, ...], str]] = {("model",): "name", ("time",): "field"}
+_SHORT_FORMS: Final[dict[tuple[str | int, ...], str]] = {("model",): "name", ("time",): "field", ("files",): "paths"}
 """The key that a word in place of a mapping stands for: `--set model.towers=[64]` works behind `model: esmm`."""
 
 
 class RunConfig(Config):
     """Everything that decides what a run does; each block is described where its owner is."""
 
-    files: tuple[str, ...] = Field(min_length=1, description="event files or patterns; a file's name says its stage")
-    key: str = Field(description="the field with the root's id, in every stage's events")
+    files: FilesConfig
+    key: Texts = Field(min_length=1, description="the field or fields with the root's id, in every stage's events")
     time: TimeConfig
-    user: str | None = Field(default=None, description="the field that says whose history an event belongs to")
+    user: Texts = Field(default=(), description="the field or fields that say whose history an event belongs to")
+    stage: str | None = Field(default=None, description="the field that says what stage a message is of")
+    ignore: Texts = Field(default=(), description="values of the stage field whose messages are skipped")
+    weight: str | None = Field(default=None, description="the field that says how much a root counts in learning")
+    types: Mapping[str, Literal["text", "integer"]] = Field(
+        default_factory=dict, description="integer: an id is a whole number, however it is written"
+    )
+    csv: CsvConfig = CsvConfig()
+    rejects: RejectsConfig = RejectsConfig()
     lateness: DurationMs = Field(default=60_000, description="how far events of one stage may be out of order")
     orphan_wait: DurationMs = Field(default=10_000, description="how long an event waits for its parent")
     remember: DurationMs = Field(default=3_600_000, description="how long closed roots are remembered, to tell repeats")
     users: int = Field(default=100_000, ge=1, description="histories kept at most, the last touched ones")
-    funnel: Mapping[str, StageConfig | None]
+    funnel: Mapping[str, StageConfig]
     features: FeaturesConfig
     outcomes: tuple[str, ...] = Field(default=(), description="fields known only later: refused as features")
     model: ModelConfig
@@ -49,23 +69,21 @@ class RunConfig(Config):
     snapshots: SnapshotsConfig = Field(default_factory=SnapshotsConfig)
     samples: bool = Field(default=False, description="write the emission log to samples/")
 
-    @field_validator("files", mode="before")
-    @classmethod
-    def _one_pattern(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
     @field_validator("funnel", mode="before")
     @classmethod
-    def _root_is_empty(cls, value: Any) -> Any:
-        """`impression: {}`: the root has no windows; `cross_checks` says so where it has."""
-        if not isinstance(value, dict):
-            return value
-        return {name: config if place else None for place, (name, config) in enumerate(value.items())}
+    def _nothing_is_empty(cls, value: Any) -> Any:
+        """`impression:` with nothing behind it is `impression: {}`."""
+        return {name: config or {} for name, config in value.items()} if isinstance(value, dict) else value
 
     @property
     def tree(self) -> Funnel:
         """The funnel, resolved."""
         return Funnel.from_mapping(self.funnel)
+
+    @property
+    def messages(self) -> MessagesConfig:
+        """How the log's messages are read."""
+        return MessagesConfig(**{name: getattr(self, name) for name in MessagesConfig.model_fields})
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def decode_sample(decoder: Decoder, sample: Sample) -> Decoded:
     time_ms = decoded.events.time_ms
     behind_ms = np.maximum.accumulate(time_ms) - time_ms
     reasons = dict(Counter(letter["reason"] for letter in decoded.letters).most_common())
-    return Decoded(decoded.events, len(decoded.events), decoded.rejected, reasons, behind_ms)
+    return Decoded(decoded.events, len(decoded.events), int(decoded.rejected.sum()), reasons, behind_ms)
 
 
 def absent_fields(document: Document, samples: list[Sample]) -> list[Mistake]:

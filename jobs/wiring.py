@@ -8,14 +8,15 @@ from connectors.files import FileSource
 from connectors.logs import JsonLines, SampleLog
 from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig
-from streamctr.decode import DecodeConfig, Decoder
+from streamctr.decode import Decoder
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
 from streamctr.join import JoinConfig, Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
-from streamctr.pipeline import Parts, Pipeline
+from streamctr.pipeline import OTHER, Parts, Pipeline
+from streamctr.schema import FeaturesConfig
 from streamctr.training import Recipe, Trainer
 
 
@@ -29,8 +30,11 @@ class Limits:
 
 def decoder(config: RunConfig, names: Names) -> Decoder:
     """The decoder that a run file describes."""
-    fields = DecodeConfig(key=config.key, time=config.time, user=config.user)
-    return Decoder(fields, config.tree, config.features, names)
+    return Decoder(config.messages, config.tree, config.features, names)
+
+
+def _no_events(features: FeaturesConfig) -> EventBatch:
+    return EventBatch.empty(features.event_id_columns, features.event_number_columns)
 
 
 def build(
@@ -55,7 +59,7 @@ def build(
     parts = Parts(
         source=source,
         decoder=decoder(config, names),
-        orderer=Orderer(source.partitions, config.lateness, EventBatch.empty(len(features.id), len(features.number))),
+        orderer=Orderer(source.partitions, config.lateness, _no_events(features)),
         joiner=Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), funnel),
         encoder=Encoder(features, funnel, ZoneInfo(config.time.zone), config.users, names),
         names=names,
@@ -65,4 +69,5 @@ def build(
         metrics=JsonLines(directory.metrics),
         samples=SampleLog(directory.samples) if config.samples else None,
     )
-    return Pipeline(parts, funnel.names, limits.until_ms)
+    others = () if config.stage is None else (OTHER,)
+    return Pipeline(parts, (*funnel.names, *others), limits.until_ms)

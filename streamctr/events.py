@@ -1,4 +1,4 @@
-"""The columns of decoded events. Legend: N events, F id features, M numbers."""
+"""The columns of decoded events. Legend: N events, F id columns, M number columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -24,9 +24,10 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Decoded events as columns: the declared ids (time parts are added at encoding) and raw numbers, NaN for missing.
+    """Decoded events as columns, as `FeaturesConfig.event_ids` and the properties behind it lay them out.
 
-    Children carry zeros and NaN where only roots have values.
+    Ids are hashes, 0 for missing; numbers are raw, NaN for missing. Children carry zeros and NaN where only roots have
+    values, and weight 1.
     """
 
     time_ms: NDArray[np.int64]
@@ -37,6 +38,10 @@ class EventBatch:
     numbers_NM: NDArray[np.float64]
     content: NDArray[np.uint64]
     """Hash of the decoded columns: the last word in the order of equal events."""
+    value: NDArray[np.float64]
+    """What its stage's messages carry under `value`; NaN for nothing."""
+    weight: NDArray[np.float64]
+    """How much a root counts in learning: 1 unless the run file names a field."""
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -63,4 +68,6 @@ class EventBatch:
             np.empty((0, n_ids), np.uint64),
             np.empty((0, n_numbers), np.float64),
             np.empty(0, np.uint64),
+            np.empty(0, np.float64),
+            np.empty(0, np.float64),
         )

@@ -38,9 +38,11 @@ def trains(name: MethodName, says_NK: U8, entire_space: bool) -> NDArray[np.bool
     return np.asarray((says_NK & bits).any(axis=1))
 
 
-def targets(name: MethodName, says_NK: U8, label_NK: U8) -> Targets:
-    """Labels and weights of every head."""
-    return METHODS[name].weigh(says_NK[:, 1:], label_NK[:, 1:])
+def targets(name: MethodName, says_NK: U8, label_NK: U8, weight_N: NDArray[np.float32]) -> Targets:
+    """Labels of every head, and their weights by the method times those of the rows."""
+    method = METHODS[name].weigh(says_NK[:, 1:], label_NK[:, 1:])
+    weight_N1 = torch.tensor(weight_N)[:, None]
+    return Targets(method.labels_BS, method.given_BS * weight_N1, method.entire_BS * weight_N1)
 
 
 def check(name: MethodName, funnel: Funnel) -> None:

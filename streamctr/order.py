@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from streamctr.events import EventBatch
 from streamctr.ports import Arrays
 
+Places = NDArray[np.int64]
+
 FIRST_MS: Final = np.iinfo(np.int64).min // 4
 LAST_MS: Final = np.iinfo(np.int64).max // 4
 """Before and after every time that an event may have; a quarter, so that sums stay in range."""
@@ -57,8 +59,18 @@ class Orderer:
         """The partition to read next: of those that go on, the one whose newest event is oldest."""
         return int(np.where(self._ended, LAST_MS, self._newest_ms).argmin())
 
-    def push(self, partition: int, events: EventBatch) -> NDArray[np.bool_]:
-        """Accept the events of one partition, in the order in which they stand there; tells which are late, (N,)."""
+    def push(
+        self, partition: int, events: EventBatch, derived: EventBatch | None = None, line_of: Places | None = None
+    ) -> NDArray[np.bool_]:
+        """Accept the events of one partition, in the order in which they stand there; tells which are late, (N,).
+
+        Args:
+            partition: where they come from.
+            events: one a message.
+            derived: events that fields of these messages tell of: they share their message's fate, wait for their own
+                time, and move nothing.
+            line_of: by which of `events` each of them was told, (D,).
+        """
         if len(events) == 0:
             return np.zeros(0, np.bool_)
         before = np.empty(len(events), np.int64)  # the partition's newest time when each event came
@@ -66,7 +78,8 @@ class Orderer:
         np.maximum.accumulate(np.maximum(events.time_ms[:-1], before[0]), out=before[1:])
         late = (events.time_ms < before - self._lateness_ms) | (events.time_ms < self._released_ms)
         self._newest_ms[partition] = max(int(before[-1]), int(events.time_ms[-1]))
-        self._held = EventBatch.concat([self._held, events.take(~late)])
+        told = [] if derived is None or not len(derived) else [derived.take(~late[line_of])]
+        self._held = EventBatch.concat([self._held, events.take(~late), *told])
         return late
 
     def resume(self) -> None:

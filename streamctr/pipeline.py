@@ -5,6 +5,7 @@ progress bar, a signal) changes nothing in here.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -37,20 +38,24 @@ class Parts:
     samples: SampleSink | None
 
 
+OTHER: Final = "(other)"
+"""In the place of a stage: messages that are of none."""
+
+
 class Pipeline:
     """Events to a trained and judged model.
 
     Args:
         parts: what it is made of.
-        stages: their names, in the order of the funnel.
+        stages: their names, in the order of the funnel; for messages whose stage is not known, `OTHER` behind them.
         until_ms: release only what is older; the rest waits for a later run.
     """
 
     def __init__(self, parts: Parts, stages: tuple[str, ...], until_ms: int | None = None) -> None:
         self.parts, self.stages, self._until_ms = parts, stages, until_ms
-        self._read = np.zeros(len(stages), np.int64)
+        self._read = np.zeros(len(parts.joiner.counts) + 1, np.int64)
         self._finished_read = 0  # what had been read when the input last ended
-        self._counts = np.zeros((len(stages), len(Outcome)), np.int64)  # what the joiner does not count
+        self._counts = np.zeros((len(self._read), len(Outcome)), np.int64)  # what the joiner does not count
 
     def advance(self) -> bool:
         """Take one block through everything; False when there is no more to take."""
@@ -60,11 +65,13 @@ class Pipeline:
         partition = orderer.behind()
         block = self.parts.source.poll(partition)
         decoded = self.parts.decoder.decode(block)
-        self._read[block.stage] += decoded.read
-        self._counts[block.stage, Outcome.REJECTED] += decoded.rejected
+        self._read += decoded.read
+        self._counts[:, Outcome.REJECTED] += decoded.rejected
+        self._counts[:, Outcome.SKIPPED] += decoded.skipped
         self.parts.dead_letters.write(decoded.letters)
-        late = orderer.push(partition, decoded.events)
-        self._counts[block.stage, Outcome.LATE] += int(late.sum())
+        late = orderer.push(partition, decoded.events, decoded.derived, decoded.line_of)
+        for events, late_N in ((decoded.events, late), (decoded.derived, late[decoded.line_of])):
+            self._counts[:, Outcome.LATE] += np.bincount(events.stage[late_N], minlength=len(self._read))
         if block.ended:
             orderer.end(partition)
         self._release()
@@ -87,8 +94,9 @@ class Pipeline:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By stage: events read, and how many ended in each outcome; `waiting` are held or wait for a parent."""
-        table = self._counts + self.parts.joiner.counts
-        table[:, Outcome.WAITING] += np.bincount(self.parts.orderer.held.stage, minlength=len(self.stages))
+        table = self._counts.copy()
+        table[:-1] += self.parts.joiner.counts
+        table[:, Outcome.WAITING] += np.bincount(self.parts.orderer.held.stage, minlength=len(table))
         outcomes = {stage: {o.name.lower(): int(table[k, o]) for o in Outcome} for k, stage in enumerate(self.stages)}
         return {stage: {"read": int(self._read[k])} | outcomes[stage] for k, stage in enumerate(self.stages)}
 

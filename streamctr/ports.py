@@ -1,7 +1,7 @@
 """What the outside must provide, and what every stateful part offers."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +29,27 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RawBlock:
-    """Whole messages of one partition as they came: `size` lines, of which the first is number `first_line`."""
+    """Whole messages of one partition as they came; the first is line (or row, from 1) `first_line` of its file."""
 
     partition: int
     stage: int
+    """The stage of all messages; -1 where a field of theirs says it."""
     path: str
     first_line: int
     payload: bytes
-    """Complete lines; only the last may lack its newline."""
+    """Complete lines; only the last may lack its newline. Empty where the messages are in `rows`."""
     file_ended: bool
     """This block is the last of `path`."""
     ended: bool
     """Nothing will come from this partition after this block, which may be empty."""
+    kind: Literal["json", "csv", "arrow"] = "json"
+    """How the messages are written: JSON objects, CSV records, or rows of columns."""
+    header: tuple[str, ...] = ()
+    """Names of a CSV record's fields."""
+    delimiter: str = ","
+    """Between a CSV record's fields."""
+    rows: Any = None
+    """The messages of kind `arrow`, a `pyarrow.RecordBatch`."""
 
 
 class Source(Protocol):

@@ -34,8 +34,10 @@ class SampleBatch:
     """Rows of the emission log, in order: a pure function of the events and the config.
 
     `says` and `label` are (N, K) over the stages of the funnel (column 0, the root, stays 0); `at_ms` (N, K) are the
-    times of the stages that had happened, `at_ms[:, 0]` the root's. Features are those of the root at its own time;
-    a missing number is NaN, already transformed otherwise.
+    times of the stages that had happened, `at_ms[:, 0]` the root's. Features are those of the root at its own time,
+    laid out as `FeaturesConfig.ids` and the properties behind it say; a missing number is NaN, already transformed
+    otherwise. `value_NV` are the values of the stages in `Funnel.valued`, NaN where the stage had not happened or
+    carries none; `weight` is how much the root counts in learning.
     """
 
     ordinal: NDArray[np.int64]
@@ -46,6 +48,8 @@ class SampleBatch:
     at_ms: NDArray[np.int64]
     ids_NF: NDArray[np.uint64]
     numbers_NM: NDArray[np.float32]
+    value_NV: NDArray[np.float64]
+    weight: NDArray[np.float32]
     histories: tuple[History, ...]
 
     def __len__(self) -> int:
@@ -89,4 +93,4 @@ class SampleBatch:
         return cls(**columns, histories=tuple(histories))
 
 
-COLUMNS: Final = ("ordinal", "emit_ms", "root", "says", "label", "at_ms", "ids_NF", "numbers_NM")
+COLUMNS: Final = ("ordinal", "emit_ms", "root", "says", "label", "at_ms", "ids_NF", "numbers_NM", "value_NV", "weight")

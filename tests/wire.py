@@ -8,7 +8,7 @@ import orjson
 
 from connectors.memory import MemoryLog, MemorySamples, MemorySource, Partition
 from jobs.runfile import RunFile
-from streamctr.decode import DecodeConfig, Decoder
+from streamctr.decode import Decoder
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
 from streamctr.join import JoinConfig, Joiner
@@ -92,14 +92,14 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
     config = RunFile.parse(run, "run.yaml").config
     funnel, features = config.tree, config.features
     names = Names(config.metrics.slices)
-    empty = EventBatch.empty(len(features.id), len(features.number))
+    empty = EventBatch.empty(features.event_id_columns, features.event_number_columns)
     orderer = DrawnOrderer if turns else Orderer
     logs = MemoryLog(), MemoryLog(), MemorySamples()
     judge = RecordingJudge(config.metrics, funnel, features, names)
     recipe = Recipe(config.model, config.tables, config.training, features, funnel)
     parts = Parts(
         source=MemorySource(partitions, block_lines),
-        decoder=Decoder(DecodeConfig(key=config.key, time=config.time, user=config.user), funnel, features, names),
+        decoder=Decoder(config.messages, funnel, features, names),
         orderer=orderer(len(partitions), config.lateness, empty),
         joiner=Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), funnel, chunk_rows),
         encoder=Encoder(features, funnel, ZoneInfo(config.time.zone), config.users, names),

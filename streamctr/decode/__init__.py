@@ -1,5 +1,5 @@
 """Bytes to columns: `Decoder.decode` turns a block of JSON lines into a batch of events."""
 
-from streamctr.decode.decoder import DecodeConfig, Decoded, Decoder
+from streamctr.decode.decoder import Decoded, Decoder
 
-__all__ = ["DecodeConfig", "Decoded", "Decoder"]
+__all__ = ["Decoded", "Decoder"]

@@ -18,7 +18,7 @@ from streamctr.events import EventBatch
 from streamctr.hashing import MISSING_ID, U64, combine, hash_bytes
 from streamctr.names import Names
 from streamctr.ports import Arrays, RawBlock, pack_text, unpack_text
-from streamctr.schema import Config, FeaturesConfig, Funnel, TimeConfig
+from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
 
 _SAMPLE: Final = 8
 """Messages from which the types of a block's fields are chosen first."""
@@ -28,24 +28,25 @@ _EXAMPLE: Final = 400
 """Characters of base64 of the example that an error shows; a multiple of four."""
 
 
-class DecodeConfig(Config):
-    """Where the key, the time and the user stand in every stage's events; only roots need the user."""
-
-    key: str
-    time: TimeConfig
-    user: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a block held: events in the order of their lines, and a letter for each malformed one."""
+    """What a block held: events in the order of their lines, and a letter for each malformed one.
+
+    The counts are (K + 1,): by stage, then of messages whose stage is not known; blank lines are no messages.
+    """
 
     events: EventBatch
+    """One for each good message."""
+    derived: EventBatch
+    """Events that fields of these messages tell of; late or not as their message."""
+    line_of: NDArray[np.int64]
+    """By which of `events` each derived one was told, (D,)."""
     letters: list[dict[str, Any]]
     """`reason`, `stage`, `path`, `line` (from 1), `bytes` (base64), in the order of lines."""
-    read: int
-    """Messages: blank lines are none."""
-    rejected: int
+    read: NDArray[np.int64]
+    """Messages of the stage, and events of it that other messages told of."""
+    rejected: NDArray[np.int64]
+    skipped: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -63,14 +64,14 @@ class Decoder:
     What comes out depends on each line alone, never on how lines were cut into blocks.
     """
 
-    def __init__(self, config: DecodeConfig, funnel: Funnel, features: FeaturesConfig, names: Names) -> None:
+    def __init__(self, config: MessagesConfig, funnel: Funnel, features: FeaturesConfig, names: Names) -> None:
         self._config, self._names, self._features = config, names, features
         self._stages = funnel.names
-        users = () if config.user is None else (config.user,)
+        users = config.user
         seconds = config.time.unit == "s"
         texts = tuple(dict.fromkeys((*users, *features.id)))
-        self._root = Fields(config.key, config.time.field, seconds, texts, features.numbers)
-        self._child = Fields(config.key, config.time.field, seconds, (), ())
+        self._root = Fields(config.key[0], config.time.field, seconds, texts, features.numbers)
+        self._child = Fields(config.key[0], config.time.field, seconds, (), ())
         self._seen: dict[str, Any] = {}
         self._tallies: dict[int, _FileTally] = {}
 
@@ -97,7 +98,11 @@ class Decoder:
             for line, reason in sorted(lines.refused.items())
         ]
         self._count(block, len(events), letters)
-        return Decoded(events, letters, lines.messages, len(letters))
+        n = len(self._stages) + 1
+        read, rejected = (np.bincount([block.stage], [count], n) for count in (lines.messages, len(letters)))
+        none = events.take(slice(0, 0))
+        counts = read.astype(np.int64), rejected.astype(np.int64), np.zeros(n, np.int64)
+        return Decoded(events, none, np.zeros(0, np.int64), letters, *counts)
 
     def state(self) -> Arrays:
         """What the files that are being read have given so far, as JSON."""
@@ -136,7 +141,7 @@ class Decoder:
         root, _, _ = _hash(columns.key)
         hashed = {name: self._identities(name, column) for name, column in columns.texts.items()}
         missing = np.full(len(time_ms), MISSING_ID, np.uint64)
-        user = missing if self._config.user is None else hashed.get(self._config.user, missing)
+        user = hashed.get(self._config.user[0], missing) if self._config.user else missing
         ids = [hashed.get(name, missing) for name in self._features.id]
         absent = np.full(len(time_ms), np.nan)
         numbers = [columns.numbers.get(name, absent) for name in self._features.number]
@@ -149,6 +154,8 @@ class Decoder:
             ids_NF=_table(ids, len(time_ms), np.uint64),
             numbers_NM=_table(numbers, len(time_ms), np.float64),
             content=combine([time_ms.view(np.uint64), missing + np.uint64(stage), root, user, *ids, *bits]),
+            value=absent,
+            weight=np.ones(len(time_ms)),
         )
 
     def _identities(self, name: str, column: Any) -> U64:
@@ -177,7 +184,7 @@ class Decoder:
             raise DataError(
                 f"{block.path}: every one of its {read} messages is malformed, {times} of them because: {reason}. "
                 f"Line {line} is {base64.b64decode(text)!r}. Wanted is one JSON object a line, with the key in "
-                f'"{self._config.key}" and the time in "{self._config.time.field}": mend the file or the run file'
+                f'"{self._config.key[0]}" and the time in "{self._config.time.field}": mend the file or the run file'
             )
 
 

@@ -15,7 +15,7 @@ from streamctr.history import HistoryBuffer
 from streamctr.join import Joined
 from streamctr.names import Names
 from streamctr.ports import Arrays
-from streamctr.samples import History, SampleBatch
+from streamctr.samples import NEVER_MS, History, SampleBatch
 from streamctr.schema import FeaturesConfig, Funnel
 
 _PARTS = {"hour": hash_texts([str(hour) for hour in range(24)]), "weekday": hash_texts([str(day) for day in range(7)])}
@@ -34,6 +34,7 @@ class Encoder:
 
     def __init__(self, features: FeaturesConfig, funnel: Funnel, zone: ZoneInfo, max_users: int, names: Names) -> None:
         self._features, self._zone, self._names = features, zone, names
+        self._valued = list(funnel.valued)
         self._stages = [funnel.names.index(history.of) for history in features.history.values()]
         self._taken = [[features.id.index(name) for name in h.take] for h in features.history.values()]
         self._buffers = {name: HistoryBuffer(h, max_users) for name, h in features.history.items()}
@@ -49,6 +50,10 @@ class Encoder:
         time_ms = joined.joins.time_ms[roots]
         self._fill(slots, joined.events.ids_NF[events], joined.events.numbers_NM[events], time_ms)
         self._open["user"][slots] = joined.events.user[events]
+        self._open["weight"][slots] = joined.events.weight[events]
+        for place, stage in enumerate(self._valued):
+            carries = joined.joins.stage == stage
+            self._open["value_NV"][joined.joins.slot[carries], place] = joined.joins.value[carries]
         for place, buffer in enumerate(self._buffers.values()):
             happened = joined.joins.stage == self._stages[place]
             behaved = joined.joins.slot[happened]
@@ -108,6 +113,8 @@ class Encoder:
             at_ms=rows.at_ms,
             ids_NF=self._open["ids_NF"][rows.slot],
             numbers_NM=self._open["numbers_NM"][rows.slot],
+            value_NV=np.where(rows.at_ms[:, self._valued] == NEVER_MS, np.nan, self._open["value_NV"][rows.slot]),
+            weight=self._open["weight"][rows.slot],
             histories=tuple(histories),
         )
 
@@ -116,6 +123,8 @@ class Encoder:
             "user": np.zeros(size, np.uint64),
             "ids_NF": np.zeros((size, len(self._features.ids)), np.uint64),
             "numbers_NM": np.zeros((size, len(self._features.numbers)), np.float32),
+            "weight": np.zeros(size, np.float32),
+            "value_NV": np.zeros((size, len(self._valued)), np.float64),
         }
         for place, history in enumerate(self._features.history.values()):
             columns[f"history{place}.ids"] = np.zeros((size, history.last, len(history.take)), np.uint64)

@@ -13,6 +13,7 @@ from streamctr.idmap import IdMap
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
 
 
 class Tree(NamedTuple):
@@ -43,6 +44,7 @@ class Ring(NamedTuple):
 
     root: U64
     stage: I64  # waiting: the stage; remembered: bits of the stages that had happened
+    value: F64  # waiting: what the event carries
     due_ms: I64
     alive: U8
     following: I64  # waiting: the next event that waits for the same root, -1 for none
@@ -67,6 +69,7 @@ class Joins(NamedTuple):
     stage: I64  # (J,)
     time_ms: I64  # (J,)
     event: I64  # (J,): place in the pushed batch; -1 when it had waited
+    value: F64  # (J,): what the event carries
 
 
 class State(NamedTuple):

@@ -91,9 +91,10 @@ class Joiner:
     def push(self, events: EventBatch, advance_ms: int) -> Iterator[Joined]:
         """Take ordered events, then fire all timers due by `advance_ms` (not before the newest event)."""
         begin, done = 0, False
+        columns = events.time_ms, events.stage, events.root, events.value
         while not done:
             self._make_room(len(events) - begin)
-            begin, done = join_events(self._state, events.time_ms, events.stage, events.root, begin, advance_ms)
+            begin, done = join_events(self._state, columns, begin, advance_ms)
             meta = self._state.meta
             rows, joins = _head(self._state.rows, meta[N_ROWS]), _head(self._state.joins, meta[N_JOINS])
             yield Joined(events, rows, joins, self._ordinal, len(self._state.slots.root))
@@ -210,6 +211,7 @@ def _ring(size: int) -> Ring:
     return Ring(
         root=np.zeros(size, np.uint64),
         stage=np.zeros(size, np.int64),
+        value=np.zeros(size, np.float64),
         due_ms=np.zeros(size, np.int64),
         alive=np.zeros(size, np.uint8),
         following=np.full(size, -1, np.int64),
@@ -248,7 +250,8 @@ def _rows(size: int, stages: int) -> Rows:
 
 
 def _joins(size: int) -> Joins:
-    return Joins(*(np.zeros(size, np.int64) for _ in Joins._fields))
+    places = {name: np.zeros(size, np.int64) for name in Joins._fields if name != "value"}
+    return Joins(**places, value=np.zeros(size, np.float64))
 
 
 def _head(columns: Columns, n: int) -> Columns:

@@ -12,6 +12,7 @@ from streamctr.idmap import find, insert, remove
 from streamctr.join.columns import (
     CLOSED_HEAD,
     CLOSED_TAIL,
+    F64,
     FINAL_ROOTS,
     FREE,
     I64,
@@ -173,13 +174,14 @@ def _forget(state: State, now_ms: int) -> None:
 
 
 @inlined
-def _wait(state: State, stage: int, root: np.uint64, now_ms: int) -> None:
+def _wait(state: State, stage: int, root: np.uint64, now_ms: int, value: float) -> None:
     """Keep an event until its parent comes or its wait is over."""
     ring = state.waiting
     place = state.meta[WAIT_TAIL] % len(ring.root)
     state.meta[WAIT_TAIL] += 1
     ring.root[place] = root
     ring.stage[place] = stage
+    ring.value[place] = value
     ring.due_ms[place] = now_ms + state.meta[ORPHAN_MS]
     ring.alive[place] = 1
     ring.following[place] = -1
@@ -194,7 +196,7 @@ def _wait(state: State, stage: int, root: np.uint64, now_ms: int) -> None:
 
 
 @inlined
-def _happen(state: State, slot: int, stage: int, now_ms: int, event: int) -> None:
+def _happen(state: State, slot: int, stage: int, now_ms: int, event: int, value: float) -> None:
     """A stage has happened: note it, start its children's timers, and look for events that waited for it."""
     slots = state.slots
     slots.at_ms[slot, stage] = now_ms
@@ -205,6 +207,7 @@ def _happen(state: State, slot: int, stage: int, now_ms: int, event: int) -> Non
     state.joins.stage[n] = stage
     state.joins.time_ms[n] = now_ms
     state.joins.event[n] = event
+    state.joins.value[n] = value
     for q in range(state.tree.queues_of[stage], state.tree.queues_of[stage + 1]):
         slots.following[q, slot] = -1
         if state.heads[q] < 0:
@@ -218,9 +221,9 @@ def _happen(state: State, slot: int, stage: int, now_ms: int, event: int) -> Non
 
 
 @inlined
-def _join_child(state: State, slot: int, stage: int, now_ms: int, event: int) -> None:
+def _join_child(state: State, slot: int, stage: int, now_ms: int, event: int, value: float) -> None:
     """A child whose parent has happened and whose label is not final."""
-    _happen(state, slot, stage, now_ms, event)
+    _happen(state, slot, stage, now_ms, event, value)
     if now_ms >= state.slots.at_ms[slot, state.tree.parent[stage]] + state.tree.observe_ms[stage]:
         n = _emit(state, slot, now_ms)
         state.rows.says[n, stage] = LATE
@@ -228,7 +231,7 @@ def _join_child(state: State, slot: int, stage: int, now_ms: int, event: int) ->
 
 
 @inlined
-def _open(state: State, root: np.uint64, now_ms: int, event: int) -> int:
+def _open(state: State, root: np.uint64, now_ms: int, event: int, value: float) -> int:
     """A new root: its slot."""
     slots = state.slots
     state.meta[FREE] -= 1
@@ -239,13 +242,13 @@ def _open(state: State, root: np.uint64, now_ms: int, event: int) -> int:
         slots.final[slot, k] = 0
     slots.pending[slot] = slots.at_ms.shape[1] - 1
     insert(state.open, root, slot)
-    _happen(state, slot, 0, now_ms, event)
+    _happen(state, slot, 0, now_ms, event, value)
     _emit(state, slot, now_ms)
     return int(slot)
 
 
 @inlined
-def _handle(state: State, stage: int, root: np.uint64, now_ms: int, event: int) -> None:
+def _handle(state: State, stage: int, root: np.uint64, now_ms: int, event: int, value: float) -> None:
     """One event at its time: joined, duplicate, expired, or waiting."""
     slot = find(state.open, root)
     if slot >= 0:
@@ -255,20 +258,20 @@ def _handle(state: State, stage: int, root: np.uint64, now_ms: int, event: int) 
         elif slots.final[slot, stage]:
             state.counts[stage, _EXPIRED] += 1
         elif slots.at_ms[slot, state.tree.parent[stage]] == NEVER_MS:
-            _wait(state, stage, root, now_ms)
+            _wait(state, stage, root, now_ms, value)
         else:
-            _join_child(state, slot, stage, now_ms, event)
+            _join_child(state, slot, stage, now_ms, event, value)
         return
     place = find(state.remembered_of, root)
     if place >= 0:
         happened = (state.remembered.stage[place] >> stage) & 1
         state.counts[stage, _DUPLICATE if happened else _EXPIRED] += 1
     elif stage == 0:
-        slot = _open(state, root, now_ms, event)
+        slot = _open(state, root, now_ms, event, value)
         if state.slots.pending[slot] == 0:
             _close(state, slot, now_ms)
     else:
-        _wait(state, stage, root, now_ms)
+        _wait(state, stage, root, now_ms, value)
 
 
 @inlined
@@ -291,7 +294,7 @@ def _resolve(state: State) -> None:
             elif slots.final[slot, stage]:
                 state.counts[stage, _EXPIRED] += 1
             else:
-                _join_child(state, slot, stage, now_ms, -1)
+                _join_child(state, slot, stage, now_ms, -1, ring.value[place])
             return
         before = place
         place = ring.following[place]
@@ -301,13 +304,19 @@ def _resolve(state: State) -> None:
 @kernel
 def join_events(
     state: State,
-    time_ms: I64,
-    stage: I64,
-    root: U64,
+    event: tuple[I64, I64, U64, F64],
     begin: int,
     advance_ms: int,
 ) -> tuple[int, bool]:
-    """Take events from `begin` on, then advance; stops early when the output is full: (next event, all done)."""
+    """Take events from `begin` on, then advance; stops early when the output is full: (next event, all done).
+
+    Args:
+        state: what is known of open roots; rows and joins are written into it.
+        event: times, stages, roots and values of ordered events, (N,) each.
+        begin: the first to take.
+        advance_ms: up to when timers fire behind the last.
+    """
+    time_ms, stage, root, value = event
     meta = state.meta
     i = begin
     while True:
@@ -325,7 +334,7 @@ def join_events(
         if meta[RESOLVE] >= 0:
             _resolve(state)
         elif i < len(time_ms):
-            _handle(state, stage[i], root[i], now_ms, i)
+            _handle(state, stage[i], root[i], now_ms, i, value[i])
             i += 1
         else:
             return i, True

@@ -81,7 +81,7 @@ class Learner:
         x, leaves, places = self._look_up(rows)
         for leaf in leaves:
             leaf.requires_grad_(True)
-        targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label)
+        targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label, rows.weight)
         loss = self.model.loss(self.model(x), targets) / self._training.batch
         parameters = list(self._parameters.values())
         grads = torch.autograd.grad(loss, [*parameters, *leaves])

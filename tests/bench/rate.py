@@ -115,7 +115,7 @@ class PlainLoop:
             places = table.rows(history.ids_NTC[:, :longest], columns, history.length)
             mask = torch.tensor(np.arange(longest) < history.length[:, None], dtype=torch.float32)
             histories.append((self._numbered(places), mask))
-        targets = feedback.targets(self._recipe.training.delayed_feedback, rows.says, rows.label)
+        targets = feedback.targets(self._recipe.training.delayed_feedback, rows.says, rows.label, rows.weight)
         return ids, numbers, missing, histories, targets
 
     def step(self, ids: Any, numbers: Any, missing: Any, histories: Any, targets: Any) -> None:

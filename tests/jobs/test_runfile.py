@@ -47,7 +47,7 @@ def only(text, *overrides):
 
 def test_the_run_file_is_typed_with_its_defaults():
     config = RunFile.parse(ADS, "ads.yaml").config
-    assert config.files == ("data/ads/*.jsonl",)
+    assert config.files.paths == ("data/ads/*.jsonl",)
     assert (config.lateness, config.orphan_wait, config.remember) == (60_000, 10_000, 3_600_000)
     assert [(s.name, s.parent, s.observe_ms, s.window_ms) for s in config.tree.stages] == [
         ("imp", -1, 0, 0),

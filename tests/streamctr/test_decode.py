@@ -11,14 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain_decoder import SPACE, event_by_rule
 
-from streamctr.decode import DecodeConfig, Decoded, Decoder
+from streamctr.decode import Decoded, Decoder
 from streamctr.decode.lines import BLANK, PLAIN, SUSPECT, scan
 from streamctr.errors import DataError
 from streamctr.events import EventBatch
 from streamctr.hashing import MISSING_ID, hash_text
 from streamctr.names import Names
 from streamctr.ports import LINE_LIMIT_BYTES, RawBlock
-from streamctr.schema import FeaturesConfig, Funnel, NumberConfig, StageConfig, TimeConfig
+from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig, NumberConfig, StageConfig, TimeConfig
 
 FUNNEL = Funnel.from_mapping({"impression": None, "click": StageConfig(observe="10s")})
 FEATURES = FeaturesConfig(id=("ad", "user"), number={"price": NumberConfig()})
@@ -26,7 +26,7 @@ NOW_MS = 1_650_812_741_436
 
 
 def decoder(time: str | dict[str, str] = "t", names: Names | None = None) -> Decoder:
-    config = DecodeConfig(key="id", time=TimeConfig.model_validate(time), user="user")
+    config = MessagesConfig(key="id", time=TimeConfig.model_validate(time), user="user")
     return Decoder(config, FUNNEL, FEATURES, names or Names(()))
 
 
@@ -247,7 +247,7 @@ def test_a_field_whose_first_value_stands_deep_in_a_block_is_read_all_the_same()
 
 
 def test_one_field_may_be_key_time_id_and_number_at_once() -> None:
-    config = DecodeConfig(key="t", time=TimeConfig(field="t"), user="t")
+    config = MessagesConfig(key="t", time=TimeConfig(field="t"), user="t")
     features = FeaturesConfig(id=("t",), number={"t": NumberConfig()})
     events = Decoder(config, FUNNEL, features, Names(())).decode(block(b'{"t": %d}' % NOW_MS)).events
     assert events.root[0] == events.user[0] == events.ids_NF[0, 0] == hash_text(str(NOW_MS))

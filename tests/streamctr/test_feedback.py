@@ -38,7 +38,7 @@ def test_absent_trains_models_with_entire_space_heads() -> None:
 
 
 def test_a_row_weighs_only_on_the_heads_of_the_stages_it_speaks_of() -> None:
-    targets = feedback.targets("cross_entropy", SAYS, LABEL)
+    targets = feedback.targets("cross_entropy", SAYS, LABEL, np.ones(len(SAYS), np.float32))
     assert targets.labels_BS.tolist() == [[0, 0], [0, 0], [1, 0], [0, 1], [0, 1], [0, 0]]
     assert targets.given_BS.tolist() == [[0, 0], [1, 0], [1, 0], [0, 1], [0, 0], [0, 0]]
     assert targets.entire_BS.tolist() == [[0, 0], [1, 1], [1, 0], [0, 1], [0, 0], [0, 1]]

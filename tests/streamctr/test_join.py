@@ -28,7 +28,7 @@ def batch(events):
     time_ms, stage, root = (np.array([event[k] for event in events], np.int64) for k in range(3))
     return EventBatch(
         time_ms, stage, root.astype(np.uint64), np.zeros(n, np.uint64), np.zeros((n, 0), np.uint64), np.zeros((n, 0)),
-        np.zeros(n, np.uint64),
+        np.zeros(n, np.uint64), np.zeros(n), np.ones(n),
     )  # fmt: skip
 
 

@@ -37,7 +37,19 @@ def batch(rows, stages=3):
             says[place, stage], label[place, stage] = bits, y
     root = np.array([row[0] for row in rows], np.uint64)
     numbers = np.zeros((n, 0), np.float32)
-    return SampleBatch(np.arange(n), at_ms[:, 0].copy(), root, says, label, at_ms, ids, numbers, ())
+    return SampleBatch(
+        np.arange(n),
+        at_ms[:, 0].copy(),
+        root,
+        says,
+        label,
+        at_ms,
+        ids,
+        numbers,
+        np.zeros((n, 0)),
+        np.ones(n, np.float32),
+        (),
+    )
 
 
 def arrived(*roots, at=0, tab=0):

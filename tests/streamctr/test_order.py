@@ -15,7 +15,7 @@ def events(rows):
     n = len(rows)
     return EventBatch(
         columns[0], columns[1], columns[2].astype(np.uint64), np.zeros(n, np.uint64), np.zeros((n, 0), np.uint64),
-        np.zeros((n, 0)), columns[3].astype(np.uint64),
+        np.zeros((n, 0)), columns[3].astype(np.uint64), np.zeros(n), np.ones(n),
     )  # fmt: skip
 
 

@@ -83,6 +83,8 @@ def click_rows(*rows: tuple[int, int, int, int, float], stages: int = 1) -> Samp
         np.full((n, stages + 1), NEVER_MS),
         video.astype(np.uint64)[:, None],
         seconds.astype(np.float32)[:, None],
+        np.zeros((n, 0)),
+        np.ones(n, np.float32),
         (),
     )
 
@@ -115,6 +117,8 @@ def stream(roots: int, seed: int) -> SampleBatch:
         np.full((len(rows), 3), NEVER_MS),
         rng.integers(0, 9, (roots, 2)).astype(np.uint64)[root],
         numbers.astype(np.float32)[root],
+        np.zeros((len(rows), 0)),
+        np.ones(len(rows), np.float32),
         (history,),
     )
 
