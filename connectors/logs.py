@@ -75,20 +75,31 @@ class JsonLines:
 
 
 class SampleLog:
-    """The emission log on disk: `part-0.arrows`, an Arrow IPC stream without an end-of-stream marker.
+    """The emission log on disk: `part-0.arrows`, `part-1.arrows` and so on, Arrow IPC streams without an end marker.
 
-    The schema's message comes first and once; then each batch is a message of its own, so that the log can be cut
-    where it was flushed and go on from there. Columns of several values a row are fixed-size lists, whose shapes
-    stand in the schema's metadata; columns of none are left out.
+    In each part the schema's message comes first and once; then each batch is a message of its own, so that the log
+    can be cut where it was flushed and go on from there. Columns of several values a row are fixed-size lists, whose
+    shapes stand in the schema's metadata; columns of none are left out. Lengths are those of all parts together.
+
+    Args:
+        folder: made where there is none.
+        part_bytes: a part that is as long is followed by another one.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._file = _AppendedFile(Path(folder) / "part-0.arrows")
+    def __init__(self, folder: str | os.PathLike[str], part_bytes: int = 1 << 28) -> None:
+        self._folder, self._part_bytes = Path(folder), part_bytes
+        parts = _parts(self._folder) or [self._folder / "part-0.arrows"]
+        self._before = [path.stat().st_size for path in parts[:-1]]
+        self._file = _AppendedFile(parts[-1])
 
     def write(self, batch: SampleBatch) -> None:
         """Append rows; on disk after `flush`."""
         if len(batch) == 0:
             return
+        if self._file.size() >= self._part_bytes:
+            self._before.append(self._file.flush())
+            self._file.close()
+            self._file = _AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
         records = _to_arrow(batch)
         if self._file.size() == 0:
             self._file.append(records.schema.serialize())
@@ -96,36 +107,53 @@ class SampleLog:
 
     def flush(self) -> int:
         """Make everything durable; the length in bytes."""
-        return self._file.flush()
+        return sum(self._before) + self._file.flush()
 
     def truncate(self, size_bytes: int) -> None:
         """Forget what was written after that length, which `flush` gave.
 
         Raises:
-            DataError: the file is shorter.
+            DataError: the files are shorter.
         """
-        self._file.truncate(size_bytes)
+        while self._before and sum(self._before) >= size_bytes:
+            self._file.truncate(0)
+            self._file.close()
+            (self._folder / f"part-{len(self._before)}.arrows").unlink()
+            self._before.pop()
+            self._file = _AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
+        self._file.truncate(size_bytes - sum(self._before))
 
     def close(self) -> None:
         """Flush and give the file back."""
         self._file.close()
 
 
-def read_samples(folder: str | os.PathLike[str]) -> Iterator[SampleBatch]:
-    """The batches of an emission log, in order, as they were written.
+def read_samples(folder: str | os.PathLike[str], first: int = 0, end: int | None = None) -> Iterator[SampleBatch]:
+    """The rows of an emission log with ordinals in [first, end), in order, in batches as they were written.
 
     Raises:
-        DataError: the last message was cut, as by a kill; a resume cuts such a log where its snapshot says.
+        DataError: the last message before `end` was cut, as by a kill; a resume cuts such a log where its snapshot
+            says.
     """
-    for path in sorted(Path(folder).glob("part-*.arrows")):
+    for path in _parts(Path(folder)):
         if path.stat().st_size == 0:
             continue
         try:
             with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
                 for records in stream:
-                    yield _from_arrow(records)
+                    begin = records.column("ordinal")[0].as_py()
+                    if end is not None and begin >= end:
+                        return
+                    if begin + records.num_rows > first:
+                        rows = slice(max(first - begin, 0), None if end is None else end - begin)
+                        yield _from_arrow(records).take(rows)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} ends within a message ({error}); resume its run, or join again") from None
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The files of an emission log, in order."""
+    return sorted(folder.glob("part-*.arrows"), key=lambda path: int(path.stem.removeprefix("part-")))
 
 
 def _to_arrow(batch: SampleBatch) -> Any:

@@ -1,126 +1,114 @@
 """`streamctr check`: all that is wrong with a run file, and what the beginning of its events looks like."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
+from pydantic import ValidationError
 from rich.text import Text
 
-from connectors.files import find_files
+from connectors.files import FilePartition, find_files
 from jobs.console import Call, Result, mistakes_json, say
-from jobs.runchecks import stages
+from jobs.encoded import Roots, encode, fullness, shown, table_of, texts_of
+from jobs.findings import Findings
+from jobs.mistakes import mended
+from jobs.namedfields import absent_fields, unreadable
 from jobs.rundir import config_path
 from jobs.runfile import RunConfig, examine, read_document
-from jobs.sample import Decoded, Sample, absent_fields, all_rejected, decode_sample, named_roots, read_samples
-from jobs.wiring import decoder
+from jobs.sample import Beginning, Decoded, Seen, decode, overlapping, read_beginnings, seen_fields
 from jobs.yamlmarks import Document, Mistake, MistakesError
-from streamctr.errors import DataError
-from streamctr.names import Names
-from streamctr.schema import duration_text
+from streamctr.errors import ConfigError, DataError
 
-SAMPLE_LINES: Final = 1_000
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the beginning of the events showed."""
+
+    partitions: list[FilePartition]
+    beginnings: list[Beginning]
+    seen: list[Seen]
+    decoded: Decoded
+    roots: Roots | None
 
 
 def check(call: Call, run: Path) -> Result:
     """Read the run file RUN and the first lines of each stage; exit code 78 where something is wrong."""
     document = read_document(config_path(run), call.sets)
     config, mistakes = examine(document)
-    samples, unreadable = _samples(document)
-    mistakes = [*mistakes, *unreadable, *absent_fields(document, samples)]
-    decoded: dict[str, Decoded] = {}
-    if config is not None:
-        by_run = decoder(config, Names(()))
-        decoded = {sample.stage: decode_sample(by_run, sample) for sample in samples}
-        mistakes += all_rejected(document, decoded, mistakes)
-        lines = [*_report(config, decoded), *_outcomes(config, samples)]
-        call.show(Text("\n".join(lines) + "\n"))
+    usable = _usable(document, config, mistakes)
+    result: dict[str, Any] = {"stages": {}, "notes": []}
+    if usable is not None:
+        try:
+            result |= _look_at(call, document, usable, mistakes)
+        except DataError as error:
+            mistakes.append(document.mistake(("files",), str(error).removeprefix("files: ")))
     if mistakes:
         say(str(MistakesError(mistakes)))
     else:
         call.show(Text("No mistake was found."))
-    result = {"mistakes": mistakes_json(sorted(set(mistakes))), "stages": _plain(decoded)}
-    return result, MistakesError.exit_code if mistakes else 0
+    return {"mistakes": mistakes_json(sorted(set(mistakes))), **result}, MistakesError.exit_code if mistakes else 0
 
 
-def _samples(document: Document) -> tuple[list[Sample], list[Mistake]]:
-    """The beginnings of all stages, where the run file says which and where."""
-    files = document.get(("files",))
-    patterns = [files] if isinstance(files, str) else files
-    if not isinstance(patterns, list) or not stages(document):
-        return [], []
+def _usable(document: Document, config: RunConfig | None, mistakes: Sequence[Mistake]) -> RunConfig | None:
+    """The config to look at events with: where it has mistakes, what they suggest stands in their place."""
     try:
-        paths = find_files([pattern for pattern in patterns if isinstance(pattern, str)], stages(document))
-        return read_samples(paths, SAMPLE_LINES), []
-    except DataError as error:
-        return [], [document.mistake(("files",), str(error).removeprefix("files: "))]
+        config = config or RunConfig.model_validate(mended(document, mistakes))
+        return config if config.tree.stages else None
+    except (ValidationError, ValueError):
+        return None
 
 
-def _report(config: RunConfig, decoded: dict[str, Decoded]) -> list[str]:
-    if not decoded:
-        return []
-    counts = " · ".join(f"{stage} {found.accepted:,}" for stage, found in decoded.items())
-    rejected = sum(found.rejected for found in decoded.values())
-    lines = [f"Checked on the first {SAMPLE_LINES:,} lines of each stage"]
-    lines.append(f"  stages     {counts} · rejected {rejected:,}")
-    for stage, found in decoded.items():
-        lines += [
-            f"  rejected   {count:,} {stage} events: {reason}" for reason, count in list(found.reasons.items())[:1]
-        ]
-    return [*lines, _disorder(config, decoded), *_keys(decoded), *_notes(config, decoded)]
+def _look_at(call: Call, document: Document, config: RunConfig, mistakes: list[Mistake]) -> dict[str, Any]:
+    """Read the events, show what they look like, and add to the mistakes.
 
-
-def _disorder(config: RunConfig, decoded: dict[str, Decoded]) -> str:
-    worst_ms = max(found.disorder_ms for found in decoded.values())
-    late = sum(int((found.behind_ms > config.lateness).sum()) for found in decoded.values())
-    verdict = f"inside lateness {duration_text(config.lateness)}"
-    if late:
-        verdict = f"beyond lateness {duration_text(config.lateness)}: {late:,} event{'s'[: late > 1]} would be late"
-    return f"  time       {config.time.field}: worst disorder {duration_text(worst_ms)}, {verdict}"
-
-
-def _keys(decoded: dict[str, Decoded]) -> list[str]:
-    """How many child events name a root, as far as the sample can tell."""
-    (root, roots), *children = decoded.items()
-    named = [(stage, *named_roots(child.events, roots.events)) for stage, child in children]
-    told = ", ".join(f"{found:,} of {of:,} {stage}" for stage, found, of in named)
-    lines = [f"  key        {told} events up to the last {root} of the sample name one in it"]
-    strange = [stage for stage, found, of in named if of and not found]
-    lines += [f"  note       no {stage} event names a known {root}: is the key the root's id?" for stage in strange]
-    return lines
-
-
-def _notes(config: RunConfig, decoded: dict[str, Decoded]) -> list[str]:
-    empty = [
-        f"  note       no {stage} event was found" for stage, of in decoded.items() if not of.accepted + of.rejected
-    ]
-    time_ms = next(iter(decoded.values())).events.time_ms
-    span_ms = int(np.ptp(time_ms)) if len(time_ms) else 0
-    return empty + [
-        f"  note       {stage.name} window {duration_text(stage.window_ms)}, the sample spans {span_ms // 1000:,} s: "
-        f"how much can be judged for {stage.name} shows only at the end"
-        for stage in config.tree.stages[1:]
-        if stage.window_ms > span_ms
-    ]
-
-
-def _outcomes(config: RunConfig, samples: list[Sample]) -> list[str]:
-    """Fields that protect nothing: perhaps a slip of the pen."""
-    anywhere = {field for sample in samples for field in sample.fields}
-    absent = [name for name in config.outcomes if name not in anywhere]
-    return [f"  note       outcomes: {', '.join(absent)} stands in no event"] if absent and samples else []
-
-
-def _plain(decoded: dict[str, Decoded]) -> dict[str, Any]:
-    roots = next(iter(decoded.values())).events if decoded else None
-    plain: dict[str, Any] = {}
-    for stage, found in decoded.items():
-        named, of = named_roots(found.events, roots) if roots is not None else (0, 0)
-        plain[stage] = {
-            "accepted": found.accepted,
-            "rejected": found.rejected,
-            "reasons": found.reasons,
-            "disorder_ms": found.disorder_ms,
-            "named_roots": named,
-            "named_roots_of": of,
-        }
+    Raises:
+        DataError: a file cannot be read.
+    """
+    look, notes = _look(document, config, mistakes)
+    findings = Findings.of(config, look.beginnings, look.decoded, look.seen)
+    notes = [*findings.notes, *notes]
+    for before, path in overlapping(look.partitions, config):
+        notes.append(f"{path} begins before {before} ends: files: {{paths: ..., merge: time}} reads them side by side")
+    plain = findings.plain | {"notes": notes}
+    lines = list(findings.lines)
+    roots: list[dict[str, Any]] = []
+    if look.roots is not None and len(look.roots.events):
+        plain["tables"] = fullness(config, look.roots)
+        plain["roots"] = roots = shown(config, look.roots, look.beginnings, look.decoded)
+        lines.append(f"  tables     {findings.tables(plain['tables'])}")
+    call.show(Text("\n".join([*lines, *(f"  note       {note}" for note in notes)]) + "\n"))
+    if roots:
+        root = config.tree.names[0]
+        call.show(Text(f"The first {root} events, as they are read and encoded"), table_of(roots), Text(""))
     return plain
+
+
+def _look(document: Document, config: RunConfig, mistakes: list[Mistake]) -> tuple[_Look, list[str]]:
+    partitions = find_files(config.files, config.tree, config.stage is not None)
+    names = texts_of(config)
+    beginnings = read_beginnings(partitions, config)
+    seen, decoded = seen_fields(beginnings, config), decode(beginnings, config, names)
+    absent, notes = absent_fields(document, config, seen)
+    known = {mistake.path[:1] for mistake in (*mistakes, *absent)}
+    mistakes += absent
+    mistakes += [m for m in unreadable(document, config, decoded, beginnings) if m.path[:1] not in known]
+    roots = None
+    try:
+        roots = encode(config, decoded.of(0), names)
+    except (ConfigError, DataError) as error:
+        mistakes.append(_lookup_mistake(document, config, str(error)))
+    return _Look(partitions, beginnings, seen, decoded, roots), notes
+
+
+def _lookup_mistake(document: Document, config: RunConfig, message: str) -> Mistake:
+    """Where the run file names what a lookup could not be made of: the column, or the file."""
+    for name, lookup in config.features.lookup.items():
+        path = ("features", "lookup", name)
+        column = next((c for c in (lookup.column or lookup.key, *lookup.take.values()) if f'"{c}"' in message), None)
+        if any(message.startswith(version.file) or f" {version.file} " in message for version in lookup.versions):
+            words = [word for key in ("column", "key", "take") for word in document.words((*path, key))]
+            words += [w for word in words if word.is_key for w in document.words(word.path)]
+            here = [word for word in words if word.text == column]
+            return document.wrong(here[0], message) if here else document.mistake((*path, "file"), message)
+    return document.mistake(("features",), message)

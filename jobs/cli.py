@@ -18,7 +18,20 @@ Until = Annotated[str | None, typer.Option(metavar="TIME", help="Stop before thi
 Frozen = Annotated[str | None, typer.Option(metavar="TIME", help="Learn nothing from this moment on.")]
 Directory = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory; else runs/NAME.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="First delete what earlier runs left in the run directory.")]
+FreshModel = Annotated[
+    bool, typer.Option("--fresh", help="First delete what was learned and judged; what was joined stays.")
+]
+Start = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="SNAPSHOT", help="Start a new run from the learner of this one, or of a run."),
+]
+Epochs = Annotated[
+    int, typer.Option(metavar="N", min=1, help="At most so many; ends where the last bucket, held out, gets no better.")
+]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="A snapshot's name; else the newest.")]
+Folder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the messages.")]
+Words = Annotated[str | None, typer.Argument(metavar="[WORDS]", help="Only reasons that contain these words.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, help="Show at most so many.")]
 Names = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="A snapshot's name; else all of them.")]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as training.seed=2; repeatable.")
@@ -35,8 +48,10 @@ def _typer(text: str) -> typer.Typer:
 app = _typer("Learn click and conversion models while the events arrive.")
 data = _typer("Write event files to learn from.")
 snapshots = _typer("Look at the snapshots of a run.")
+dead_letters = _typer("Look at what could not be read, and write it out again.")
 app.add_typer(data, name="data")
 app.add_typer(snapshots, name="snapshots")
+app.add_typer(dead_letters, name="dead-letters")
 
 
 def command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
@@ -98,14 +113,46 @@ def check(call: Call, run: Run) -> Result:
 
 
 @command(app)
-def replay(
-    call: Call, run: Run, until: Until = None, frozen: Frozen = None, directory: Directory = None, fresh: Fresh = False
+def replay(  # noqa: PLR0913 - the options of the command
+    call: Call,
+    run: Run,
+    until: Until = None,
+    frozen: Frozen = None,
+    directory: Directory = None,
+    fresh: Fresh = False,
+    start: Start = None,
 ) -> Result:
     """Learn from event files and judge; goes on from the newest snapshot of the run directory."""
     from jobs.replay import Request
     from jobs.replay import replay as job
 
-    return job(call, Request(run, until, frozen, directory, fresh))
+    return job(call, Request(run, until, frozen, directory, fresh, start))
+
+
+@command(app)
+def join(call: Call, run: Run, until: Until = None, directory: Directory = None, fresh: Fresh = False) -> Result:
+    """Join event files to samples in the run directory, for `learn`; goes on from where it stopped."""
+    from jobs.join import Request
+    from jobs.join import join as job
+
+    return job(call, Request(run, until, directory, fresh))
+
+
+@command(app)
+def learn(  # noqa: PLR0913 - the options of the command
+    call: Call,
+    run: Run,
+    epochs: Epochs = 1,
+    frozen: Frozen = None,
+    directory: Directory = None,
+    fresh: FreshModel = False,
+    start: Start = None,
+) -> Result:
+    """Learn from joined samples and judge, in one epoch as `replay` does, or in several that are compared."""
+    from jobs.learn import Request
+    from jobs.learn import learn as job
+
+    return job(call, Request(run, epochs, frozen, directory, fresh, start))
 
 
 @command(data)
@@ -146,6 +193,30 @@ def verify(call: Call, run: Run, name: Names = None) -> Result:
     from jobs.snapshots import verify as job
 
     return job(call, run, name)
+
+
+@command(dead_letters, "list")
+def list_letters(call: Call, run: Run) -> Result:
+    """List why messages could not be read, the commonest reason first."""
+    from jobs.deadletters import list_all as job
+
+    return job(call, run)
+
+
+@command(dead_letters, "show")
+def show_letters(call: Call, run: Run, words: Words = None, limit: Limit = 10) -> Result:
+    """Show messages that could not be read, with their place and bytes."""
+    from jobs.deadletters import show as job
+
+    return job(call, run, words, limit)
+
+
+@command(dead_letters)
+def redrive(call: Call, run: Run, out: Folder) -> Result:
+    """Write them out as event files, each once, for a --fresh run with what was wrong mended."""
+    from jobs.deadletters import redrive as job
+
+    return job(call, run, out)
 
 
 def main() -> None:

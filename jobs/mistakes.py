@@ -1,5 +1,6 @@
 """What pydantic refuses, said in the words of the run file, at the token that is meant."""
 
+import copy
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -55,6 +56,27 @@ def mistakes_of(
     return [m for path, m in found.items() if (*path[:-1], f'did you mean "{path[-1]}"?') not in meant]
 
 
+def mended(document: Document, mistakes: Iterable[Mistake]) -> dict[str, Any]:
+    """The document's tree with the word that a mistake suggests in place of what stands there, or without it.
+
+    A guess of what was meant, good enough to look at events with.
+    """
+    tree = copy.deepcopy(document.tree)
+    for mistake in mistakes:
+        above: Any = tree
+        for part in mistake.path[:-1]:
+            above = above.get(part) if isinstance(above, dict) else None
+        if not isinstance(above, dict) or not mistake.path or mistake.path[-1] not in above:
+            continue
+        meant = re.fullmatch(r'did you mean "(.*)"\?', mistake.hint)
+        value = above.pop(mistake.path[-1])
+        if meant and mistake.message.startswith("unknown key"):
+            above[meant[1]] = value
+        elif meant:
+            above[mistake.path[-1]] = meant[1]
+    return tree
+
+
 def configured(model: type[ConfigT], sets: Iterable[str]) -> ConfigT:
     """A config of which only what `sets` say differs from its defaults.
 
@@ -75,7 +97,7 @@ def valid_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[str,
 
     >>> from streamctr.schema import FeaturesConfig
     >>> valid_keys(FeaturesConfig, ("number", "price"))
-    ('transform', 'default')
+    ('transform', 'clip', 'standardise', 'default')
     """
     here = [model]
     for part in loc:

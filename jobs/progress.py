@@ -2,25 +2,23 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import orjson
-import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from connectors.files import FilePartition, FilesConfig, extent_of
 from jobs.console import say
 
 _LINES: Final = 10
 """Plain lines from start to end."""
-_BEGINNING_BYTES: Final = 1 << 22
 
 
 class Progress:
-    """Says how much of `total` is done.
+    """Says how much of `total` is done; where that is 0, it is not known.
 
     >>> with Progress("events", total=10) as progress:
     ...     progress.advance(5)
@@ -32,7 +30,7 @@ class Progress:
         note = TextColumn("{task.fields[note]}")
         terminal = sys.stderr.isatty()
         self._bar = Bar(*columns, note, console=Console(stderr=True), transient=True) if terminal else None
-        self._task = self._bar.add_task(what, total=total, note="") if self._bar else None
+        self._task = self._bar.add_task(what, total=total or None, note="") if self._bar else None
 
     def __enter__(self) -> "Progress":
         if self._bar:
@@ -55,10 +53,11 @@ class Progress:
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, note=note)
             return
-        tenth = done * _LINES // max(self._total, 1)
+        tenth = done * _LINES // self._total if self._total else done.bit_length()  # each time that it has doubled
         if tenth > self._said:
             self._said = tenth
-            say(f"{self._what} {min(done / max(self._total, 1), 1):.0%} {note}".rstrip())
+            share = f"{min(done / self._total, 1):.0%} " if self._total else ""
+            say(f"{self._what} {share}{note}".rstrip())
 
     def say(self, text: str) -> None:
         """A line for people, above the bar."""
@@ -69,31 +68,21 @@ class Progress:
 
 
 class Gauge:
-    """How much of some event files was read, in bytes of text: their sum is known where they are plain, else guessed.
+    """How much of some event files was read, in bytes; `total` is 0 where that cannot be known.
 
-    >>> Gauge([[]]).total
+    >>> Gauge([FilePartition(0, ())], FilesConfig(paths="logs")).total
     0
     """
 
-    def __init__(self, paths_by_partition: Sequence[Sequence[str]]) -> None:
-        self._sizes = [[_text_bytes(path) for path in paths] for paths in paths_by_partition]
-        self.total = sum(map(sum, self._sizes))
+    def __init__(self, partitions: Sequence[FilePartition], files: FilesConfig) -> None:
+        self._extents = [[extent_of(path, files) for path in part.paths] for part in partitions]
+        self.total = sum(extent.size_bytes for extents in self._extents for extent in extents)
 
     def read(self, positions: str) -> int:
         """Bytes before the positions of a `FileSource`."""
-        at = zip(self._sizes, orjson.loads(positions), strict=True)
-        return sum(sum(sizes[: place["place"]]) + place["offset"] for sizes, place in at)
-
-
-def _text_bytes(path: str) -> int:
-    """Size of a file's text, of a compressed one as if all of it were packed like its beginning."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(path).suffix)
-    size = Path(path).stat().st_size
-    if compression is None:
-        return size
-    try:
-        with open(path, "rb") as file, pa.CompressedInputStream(pa.PythonFile(file, "r"), compression) as stream:
-            text = len(stream.read(_BEGINNING_BYTES))
-            return text * size // max(file.tell(), 1)
-    except OSError:  # damaged: who reads it for its events says so
-        return size
+        done = 0
+        for extents, at in zip(self._extents, orjson.loads(positions), strict=True):
+            done += sum(extent.size_bytes for extent in extents[: at["place"]])
+            for size_bytes, steps in extents[at["place"] :][:1]:
+                done += at["offset"] * size_bytes // steps if steps else at["offset"]
+        return done

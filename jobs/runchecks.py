@@ -1,27 +1,27 @@
 """What must fit together across a run file, looked for in the document itself, so that all is said at once."""
 
+import difflib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from jobs.yamlmarks import Document, Mistake, Path, did_you_mean
-from streamctr.schema import duration_text, parse_duration_ms
+from jobs.featurechecks import feature_checks
+from jobs.yamlmarks import Document, Mistake, Path, Word, did_you_mean, dotted
+from streamctr.schema import StageConfig, duration_text, parse_duration_ms
+
+_COMPARISON: Final = re.compile(r"(>=|>|<=|<)\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NOT_OF_ROOTS: Final = frozenset({"after", "observe", "window", "when", "at", "delay", "told_by"})
 
 
 def cross_checks(document: Document) -> list[Mistake]:
     """Every mistake that one key alone cannot show; silent about what has not even the right shape."""
-    checks = (_funnel, _features, _histories, _outcomes, _slices, _tables)
-    return [mistake for check in checks for mistake in check(document)]
+    checks = (_funnel, _messages, _keys, _files)
+    return [*(mistake for check in checks for mistake in check(document)), *feature_checks(document)]
 
 
 def stages(document: Document) -> list[str]:
     """Names of the stages in the funnel, the root first."""
-    return list(_mapping(document, ("funnel",)))
-
-
-def id_features(document: Document) -> list[str]:
-    """Names of the id columns: declared ids, then time parts."""
-    return [name for _, name in (*_texts(document, ("features", "id")), *_texts(document, ("features", "time")))]
+    return list(document.mapping(("funnel",)))
 
 
 def _funnel(document: Document) -> Iterator[Mistake]:
@@ -36,21 +36,29 @@ def _funnel(document: Document) -> Iterator[Mistake]:
             message = f'"{name}" is no name for a stage: heads are named after stages, joined by | and &'
             yield document.mistake(path, message, "write letters, digits, _ . and -, a letter first", key=True)
         if place == 0:
-            if config:
-                message = f"{name} is the root, the event that is scored: it takes no keys"
-                yield document.mistake(path, message, f"write {name}: {{}}", key=True)
+            yield from _root(document, path)
         elif not config:
             yield document.mistake(path, f'missing key "observe" in funnel.{name}', key=True)
         elif isinstance(config, dict):
             yield from _stage(document, path, names[:place])
+            yield from _told(document, path, names[:place])
+
+
+def _root(document: Document, path: Path) -> Iterator[Mistake]:
+    for word in document.words(path):
+        if word.is_key and word.text in _NOT_OF_ROOTS and _says(document, path, word.text):
+            message = f"{path[-1]} is the root, the event that is scored: it takes no {word.text}"
+            yield document.wrong(word, message, "take it out; the root takes key, time, called and value")
 
 
 def _stage(document: Document, path: Path, above: list[str]) -> Iterator[Mistake]:
-    name, after = path[-1], document.get((*path, "after"))
-    if isinstance(after, str) and after not in above:
-        message = f'{name}.after: "{after}" is not a stage above {name}'
-        yield document.mistake((*path, "after"), message, did_you_mean(after, above))
-    observe_ms, window_ms = (_duration_ms(document.get((*path, key))) for key in ("observe", "window"))
+    """Which stage it follows, and its windows."""
+    name, config = path[-1], document.mapping(path)
+    yield from _above(document, (*path, "after"), above)
+    meant = [key for key in config if key not in StageConfig.model_fields]
+    if config.get("observe") is None and not any(difflib.get_close_matches(key, ["observe"]) for key in meant):
+        yield document.mistake(path, f'missing key "observe" in funnel.{name}', key=True)
+    observe_ms, window_ms = (_duration_ms(config.get(key)) for key in ("observe", "window"))
     if observe_ms is not None and window_ms is not None and window_ms < observe_ms:
         window, observe = duration_text(window_ms), duration_text(observe_ms)
         message = (
@@ -60,86 +68,106 @@ def _stage(document: Document, path: Path, above: list[str]) -> Iterator[Mistake
         yield document.mistake((*path, "window"), message)
 
 
-def _features(document: Document) -> Iterator[Mistake]:
-    listed = [*_texts(document, ("features", "id")), *_texts(document, ("features", "time"))]
-    first: dict[str, Path] = {}
-    for path, name in listed:
-        if name in first:
-            hint = f"first in line {document.span(first[name]).line}"
-            yield document.mistake(path, f'feature "{name}" is listed twice', hint)
-        first.setdefault(name, path)
-    if "features" in document.tree and not listed and not _mapping(document, ("features", "number")):
-        message = "features names neither an id nor a number: there is nothing to learn from"
-        yield document.mistake(("features",), message, "such as {id: [user_id]}")
+def _told(document: Document, path: Path, above: list[str]) -> Iterator[Mistake]:
+    """Whether it has messages of its own, or fields of others tell of it."""
+    name, at = path[-1], document.get((*path, "at"))
+    yield from _above(document, (*path, "told_by"), above)
+    if _derived(document, path):
+        message = f"{name} is told of by fields of another stage's messages (when, at): it takes no "
+        hint, refused = "take it out, or take out when and at", {"key", "time", "called"}
+    else:
+        message = f"{name} has messages of its own, without when and at: it takes no "
+        hint, refused = "take it out, or add when: FLAG or at: FIELD", {"delay", "told_by"}
+    for word in document.words(path):
+        if word.text in refused and _says(document, path, word.text):
+            yield document.wrong(word, message + word.text, hint)
+    for word in (word for flag in document.mapping((*path, "when")) for word in document.words((*path, "when", flag))):
+        if word.text[:1] in ("<", ">") and not _COMPARISON.fullmatch(word.text):
+            yield document.wrong(word, f'"{word.text}" compares with no number', 'write one as in ">= 4"')
+    if at is not None and at == _time_field(document):
+        message = f'{name}.at: "{at}" is the time of every message: {name} would always happen, and at once'
+        yield document.mistake((*path, "at"), message, f"write the field with the time of {name}, or when and delay")
 
 
-def _histories(document: Document) -> Iterator[Mistake]:
+def _above(document: Document, path: Path, above: list[str]) -> Iterator[Mistake]:
+    """`after` and `told_by` name a stage that stands above."""
+    for word in document.words(path):
+        if word.text not in above:
+            name, key = path[-2:]
+            message = f'{name}.{key}: "{word.text}" is not a stage above {name}'
+            yield document.wrong(word, message, did_you_mean(word.text, above))
+
+
+def _messages(document: Document) -> Iterator[Mistake]:
+    """What a line's stage field says is one stage, or to be ignored."""
+    means: dict[str, Word] = {}
+    for word in _callings(document):
+        if word.text in means:
+            message = f'"{word.text}" already means another stage'
+            yield document.wrong(word, message, f"first in {document.line_of(means[word.text])}")
+        means.setdefault(word.text, word)
+    for word in document.words(("ignore",)):
+        if word.text in means:
+            hint = f"take it out of one of them; the stage is in {document.line_of(means[word.text])}"
+            yield document.wrong(word, f'"{word.text}" is a stage, and is to be ignored', hint)
+    if document.words(("ignore",)) and document.get(("stage",)) is None:
+        message = "ignore are values of the field that says what a line is, and no such field is named"
+        yield document.mistake(("ignore",), message, "add stage: FIELD", key=True)
+
+
+def _keys(document: Document) -> Iterator[Mistake]:
+    """No key is made of the same field twice."""
+    paths: list[Path] = [("key",), *(("funnel", name, "key") for name in stages(document))]
+    for path in paths:
+        seen: set[str] = set()
+        for word in document.words(path):
+            if word.text in seen:
+                yield document.wrong(word, f'"{word.text}" stands twice in {dotted(path)}', "write it once")
+            seen.add(word.text)
+
+
+def _callings(document: Document) -> Iterator[Word]:
+    """Values of the stage field that mean a stage."""
+    for name in stages(document):
+        path: Path = ("funnel", name)
+        if not _derived(document, path):
+            yield Word(path, name, is_key=True)
+            yield from (word for word in document.words((*path, "called")) if word.text != name)
+
+
+def _derived(document: Document, path: Path) -> bool:
+    return _says(document, path, "when") or _says(document, path, "at")
+
+
+def _says(document: Document, path: Path, key: str) -> bool:
+    """Whether a key has a value that is not its default, as it stands in the copy of a run file."""
+    value = document.mapping(path).get(key)
+    return value not in (None, [], {}) and not (key == "delay" and _duration_ms(value) == 0)
+
+
+def _files(document: Document) -> Iterator[Mistake]:
+    """`files.stages` names stages that have messages of their own, where no field says what a line is."""
     names = stages(document)
-    ids = [name for _, name in _texts(document, ("features", "id"))]
-    for history in _mapping(document, ("features", "history")):
-        path: Path = ("features", "history", history)
-        of = document.get((*path, "of"))
-        if isinstance(of, str) and names and of not in names[1:]:
-            why = "the root, which every event has" if of == names[0] else "not a stage of the funnel"
-            message = f'features.history.{history}.of: "{of}" is {why}'
-            yield document.mistake((*path, "of"), message, did_you_mean(of, names[1:]))
-        for take, name in _texts(document, (*path, "take")):
-            if name not in ids and isinstance(document.get(("features", "id")), list):
-                message = f'features.history.{history}.take: "{name}" is not listed in features.id'
-                yield document.mistake(take, message, did_you_mean(name, ids))
-        if document.get(("user",)) is None:
-            message = f"features.history.{history} needs to know whose history it is"
-            yield document.mistake(path, message, "add user: FIELD", key=True)
+    words = document.words(("files", "stages"))
+    if words and document.get(("stage",)) is not None:
+        message = "files.stages and stage both say what a line is"
+        yield document.mistake(("files", "stages"), message, "leave one of them out", key=True)
+    for word in words:
+        if names and word.text not in names:
+            message = f'files.stages: "{word.text}" is no stage of the funnel'
+            yield document.wrong(word, message, did_you_mean(word.text, names))
+        elif _derived(document, ("funnel", word.text)):
+            message = f"files.stages: {word.text} is told of by fields of another stage's messages (when, at)"
+            yield document.wrong(word, message, "it has no files of its own: take them out")
 
 
-def _outcomes(document: Document) -> Iterator[Mistake]:
-    """Promise 2: what tells the label is no feature."""
-    outcomes = [name for _, name in _texts(document, ("outcomes",))]
-    features = _texts(document, ("features", "id"))
-    features += [(("features", "number", name), name) for name in _mapping(document, ("features", "number"))]
-    features += [(("user",), str(document.get(("user",))))]
-    for path, name in features:
-        if name in outcomes:
-            message = f'field "{name}" is an outcome: it is known only after the root, so it cannot be a feature'
-            where = "user" if path == ("user",) else f"{path[0]}.{path[1]}"
-            hint = f"take it out of {where} or out of outcomes"
-            yield document.mistake(path, message, hint, key="number" in path[1:2])
-
-
-def _slices(document: Document) -> Iterator[Mistake]:
-    ids = id_features(document)
-    for path, name in _texts(document, ("metrics", "slices")):
-        if name not in ids:
-            message = f'metrics.slices: "{name}" is no id or time feature'
-            yield document.mistake(path, message, did_you_mean(name, ids))
-
-
-def _tables(document: Document) -> Iterator[Mistake]:
-    ids, shared = id_features(document), _mapping(document, ("tables", "shared"))
-    for name in shared:
-        if name not in ids:
-            message = f'tables.shared: "{name}" is no id or time feature'
-            yield document.mistake(("tables", "shared", name), message, did_you_mean(name, ids), key=True)
-    tables = [str(shared.get(name, name)) for name in ids]
-    for name in _mapping(document, ("tables", "sizes")):
-        if name not in tables:
-            message = f'tables.sizes: "{name}" is no table that a feature uses'
-            yield document.mistake(("tables", "sizes", name), message, did_you_mean(name, tables), key=True)
-
-
-def _mapping(document: Document, path: Path) -> dict[str, Any]:
-    value = document.get(path)
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(document: Document, path: Path) -> list[tuple[Path, str]]:
-    value = document.get(path)
-    items = value if isinstance(value, list) else []
-    return [((*path, place), item) for place, item in enumerate(items) if isinstance(item, str)]
+def _time_field(document: Document) -> Any:
+    time = document.get(("time",))
+    return time.get("field") if isinstance(time, dict) else time
 
 
 def _duration_ms(value: Any) -> int | None:
     try:
-        return parse_duration_ms(value)
+        return None if value is None else parse_duration_ms(value)
     except ValueError:
         return None

@@ -5,21 +5,22 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
 
+from jobs.lookups import with_lookup_hashes
 from jobs.runfile import RunConfig, RunFile, resolved_yaml
 from streamctr.errors import BusyError, ConfigError
 
 _RUN_FILE: Final = "run.yaml"
 _LOCK: Final = ".lock"
 _CONTENT: Final = frozenset(
-    ("run.yaml", "run.yaml.new", "snapshots", "metrics.jsonl", "dead-letters", "samples", "exports", "log.jsonl", _LOCK)
-)
+    ("run.yaml", "run.yaml.new", "snapshots", "joined", "metrics.jsonl", "dead-letters", "samples", "exports")
+) | {"log.jsonl", _LOCK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class RunDirectory:
         """Folder of the emission log."""
         return self.path / "samples"
 
+    @property
+    def joined(self) -> Path:
+        """Folder of the snapshots of `join`."""
+        return self.path / "joined"
+
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Own the directory while in the block; the lock ends with the process, however it ends.
@@ -81,8 +87,8 @@ class RunDirectory:
             message = f"{self.path} is owned by another process; wait until it ends, or choose another with --run"
             raise BusyError(message) from None
 
-    def clear(self) -> None:
-        """Delete what earlier runs left, while owned.
+    def clear(self, keep: Sequence[str] = ()) -> None:
+        """Delete what earlier runs left, while owned, but for what `keep` names.
 
         Raises:
             ConfigError: something else lies there too; nothing is deleted then.
@@ -91,7 +97,7 @@ class RunDirectory:
         if strange:
             raise ConfigError(f"--fresh would delete {self.path}, which holds {strange[0]}, not of a run; move it away")
         for entry in self.path.iterdir():
-            if entry.name == _LOCK:
+            if entry.name == _LOCK or entry.name in keep:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -117,12 +123,13 @@ def config_path(run: Path) -> Path:
 
 
 def load_run(run: Path, overrides: Sequence[str] = ()) -> RunFile:
-    """The run file of RUN, typed and checked.
+    """The run file of RUN, typed and checked, its lookup tables pinned by their hashes.
 
     Raises:
         ConfigError: there is none, or it has mistakes.
     """
-    return RunFile.load(config_path(run), overrides)
+    loaded = RunFile.load(config_path(run), overrides)
+    return replace(loaded, config=with_lookup_hashes(loaded.config))
 
 
 @contextmanager

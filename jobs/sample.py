@@ -1,134 +1,252 @@
-"""The first lines of each stage: which fields they have, what can be decoded of them, what finds its root."""
+"""The beginning of a log, as `check` reads it: which fields its messages have, and what can be decoded of them.
 
+Legend: K stages, N events.
+"""
+
+import dataclasses
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from connectors.files import FileSource
-from jobs.runchecks import stages
-from jobs.yamlmarks import Document, Mistake, Path, did_you_mean
-from streamctr.decode import Decoder
+from connectors.files import FilePartition, FileSource
+from jobs.runfile import RunConfig
+from jobs.wiring import decoder
+from streamctr.decode.cells import Parsed
+from streamctr.decode.csv import parse_csv
+from streamctr.decode.jsonlines import JsonLines
+from streamctr.decode.rows import parse_rows
 from streamctr.events import EventBatch
+from streamctr.names import Names
 from streamctr.ports import RawBlock
+from streamctr.schema import Funnel, RejectsConfig
+
+MESSAGES: Final = 1_000
+"""Read of each stage, or of a log with all of them."""
+_PARTITIONS: Final = 10
+"""Of one stage are read at most, and files looked into for their first times."""
+_BLOCK_BYTES: Final = 1 << 16
+_VALUE: Final = re.compile(r" is .*, (?=not |none of )", re.DOTALL)
+"""The value that a reason shows, which is another in each message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """The beginning of a stage's events."""
+class Beginning:
+    """The first messages of one partition."""
 
-    stage: str
-    block: RawBlock
+    stage: int
+    """-1 where a field of theirs says it."""
+    blocks: tuple[RawBlock, ...]
+    whole: bool
+    """There is no more of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What messages of one stage were seen to have."""
+
     messages: int
     fields: frozenset[str]
-    """Those that any of them has."""
+    """Dotted paths that any of them has."""
+    fixed: bool
+    """They are columns: what is not there will not come later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What could be read of a sample."""
+    """What could be read of beginnings; counts are (K + 1,), by stage, then of what is of none."""
 
     events: EventBatch
-    accepted: int
-    rejected: int
-    reasons: dict[str, int]
-    """Of what was rejected, the commonest first."""
+    """Of messages, then of those that fields of others tell of."""
+    read: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+    skipped: NDArray[np.int64]
+    letters: list[dict[str, Any]]
     behind_ms: NDArray[np.int64]
-    """How much older each event is than the newest one before it."""
+    """How much older each event is than the newest one before it in its partition; 0 for those told of by others."""
 
     @property
-    def disorder_ms(self) -> int:
-        """The worst of `behind_ms`."""
-        return int(self.behind_ms.max(initial=0))
+    def accepted(self) -> NDArray[np.int64]:
+        """Events by stage that can be joined, (K + 1,)."""
+        return self.read - self.rejected - self.skipped
+
+    def of(self, stage: int) -> EventBatch:
+        """The events of one stage."""
+        return self.events.take(self.events.stage == stage)
+
+    def reasons(self, stage: str | None = None) -> dict[str, int]:
+        """Why messages, of a stage or of all, were rejected: the commonest first, each with the value of the first."""
+        letters = [letter["reason"] for letter in self.letters if stage in (None, letter["stage"])]
+        kinds = Counter(_VALUE.sub(" is ", reason) for reason in letters)
+        first = {_VALUE.sub(" is ", reason): reason for reason in reversed(letters)}
+        return {first[kind]: times for kind, times in kinds.most_common()}
 
 
-def read_samples(paths: dict[str, list[str]], lines: int) -> list[Sample]:
-    """The first `lines` lines of each stage.
+def read_beginnings(partitions: Sequence[FilePartition], config: RunConfig) -> list[Beginning]:
+    """The first messages of each stage; where it has several partitions, of the first ones.
 
     Raises:
         DataError: a file cannot be read.
     """
-    source = FileSource(paths, tuple(paths), block_bytes=1 << 16)
-    samples = [_read(source, partition, stage, lines) for partition, stage in enumerate(paths)]
+    sharing = Counter(part.stage for part in partitions)
+    source = FileSource(partitions, config.files, config.csv, _BLOCK_BYTES)
+    begun: Counter[int] = Counter()
+    beginnings = []
+    for place, part in enumerate(partitions):
+        begun[part.stage] += 1
+        if begun[part.stage] <= _PARTITIONS:
+            messages = max(MESSAGES // sharing[part.stage], MESSAGES // _PARTITIONS)
+            beginnings.append(_beginning(source, place, part.stage, messages))
     source.close()
-    return samples
+    return beginnings
 
 
-def _read(source: FileSource, partition: int, stage: str, lines: int) -> Sample:
-    blocks = [source.poll(partition)]
-    while not blocks[-1].ended and sum(block.payload.count(b"\n") for block in blocks) < lines:
-        blocks.append(source.poll(partition))
-    text = b"".join(block.payload if block.payload.endswith(b"\n") else block.payload + b"\n" for block in blocks)
-    first = [line for line in text.splitlines()[:lines] if line.strip()]
-    fields = frozenset(key for line in first for key in _keys(line))
-    block = RawBlock(partition, partition, blocks[0].path, 1, b"".join(line + b"\n" for line in first), False, False)
-    return Sample(stage, block, len(first), fields)
+def _beginning(source: FileSource, partition: int, stage: int, messages: int) -> Beginning:
+    blocks: list[RawBlock] = []
+    left, ended = messages, False
+    while left > 0 and not ended:
+        block = source.poll(partition)
+        taken, size = _first(block, left)
+        blocks.append(taken)
+        left, ended = left - size, block.ended
+        if size > left + size:
+            ended = False
+    whole = ended and left >= 0
+    return Beginning(stage, tuple(blocks), whole)
 
 
-def _keys(line: bytes) -> list[str]:
+def _first(block: RawBlock, messages: int) -> tuple[RawBlock, int]:
+    """At most so many messages of a block, which does not end anything, and how many the block had."""
+    if block.rows is not None:
+        rows, size = block.rows.slice(0, messages), len(block.rows)
+        return dataclasses.replace(block, rows=rows, file_ended=False, ended=False), size
+    lines = block.payload.split(b"\n")
+    size = len(lines) - (lines[-1] == b"")
+    payload = b"".join(line + b"\n" for line in lines[: min(messages, size)])
+    return dataclasses.replace(block, payload=payload, file_ended=False, ended=False), size
+
+
+def decode(beginnings: Sequence[Beginning], config: RunConfig, names: Names) -> Decoded:
+    """What could be read, by the decoder of the run, which is not to stop where much is rejected."""
+    lenient = config.model_copy(update={"rejects": RejectsConfig(share=1.0)})
+    by_run = decoder(lenient, names)
+    batches, derived, behind, letters = [], [], [], []
+    counts = np.zeros((3, len(config.funnel) + 1), np.int64)
+    features = config.features
+    for beginning in beginnings:
+        empty = EventBatch.empty(features.event_id_columns, features.event_number_columns)
+        found = [by_run.decode(block) for block in beginning.blocks]
+        events = EventBatch.concat([empty, *(one.events for one in found)])
+        newest_ms = np.maximum.accumulate(events.time_ms)
+        batches.append(events)
+        behind.append(newest_ms - events.time_ms)
+        derived += [one.derived for one in found]
+        letters += [letter for one in found for letter in one.letters]
+        for one in found:
+            counts += np.stack([one.read, one.rejected, one.skipped])
+    events = EventBatch.concat([*batches, *derived])
+    behind_ms = np.zeros(len(events), np.int64)
+    told = sum(map(len, batches))
+    behind_ms[:told] = np.concatenate(behind)
+    return Decoded(events, *counts, letters, behind_ms)
+
+
+def seen_fields(beginnings: Sequence[Beginning], config: RunConfig) -> list[Seen]:
+    """What the messages of each stage have; in the last place, what any message has."""
+    funnel = config.tree
+    callings = callings(funnel)
+    messages = [0] * (len(funnel.stages) + 1)
+    fields: list[set[str]] = [set() for _ in messages]
+    fixed = False
+    for beginning in beginnings:
+        for block in beginning.blocks:
+            for stage, names, count in _named(block, beginning.stage, config, callings):
+                for place in {stage, -1}:
+                    messages[place] += count
+                    fields[place] |= names
+            fixed = fixed or block.kind != "json"
+    return [Seen(count, frozenset(names), fixed) for count, names in zip(messages, fields, strict=True)]
+
+
+def callings(funnel: Funnel) -> dict[str, int]:
+    """Of which stage a message is, by the value of its stage field."""
+    stages = {place: funnel.stages[place] for place in funnel.tellers}
+    return {name: place for place, stage in stages.items() for name in (*stage.config.called, stage.name)}
+
+
+def _named(
+    block: RawBlock, stage: int, config: RunConfig, callings: dict[str, int]
+) -> Iterator[tuple[int, set[str], int]]:
+    """Stage (-1 for none), fields and number of messages: of each JSON object, or of all rows of a stage."""
+    if block.kind == "json":
+        for line in block.payload.split(b"\n"):
+            message = _object(line)
+            if message is not None:
+                of = stage if config.stage is None else callings.get(str(_value(message, config.stage)), -1)
+                yield of, set(_paths(message)), 1
+        return
+    names = set(block.header) if block.kind == "csv" else set(_columns(block.rows.schema))
+    if config.stage is None:
+        yield stage, names, len(block.rows) if block.rows is not None else block.payload.count(b"\n")
+        return
+    parsed = parse(block, [config.stage], config)
+    of_rows = Counter(callings.get(str(value), -1) for value in values(parsed, config.stage))
+    yield from ((of, names, count) for of, count in of_rows.items())
+
+
+def parse(block: RawBlock, fields: Sequence[str], config: RunConfig) -> Parsed:
+    """Fields of a block's messages as they stand there."""
+    if block.kind == "csv":
+        return parse_csv(block, fields, config.csv)
+    if block.kind == "arrow":
+        return parse_rows(block, fields)
+    return JsonLines(dict.fromkeys(fields, False)).parse(block.payload)
+
+
+def values(parsed: Parsed, field: str) -> list[Any]:
+    """One field of all messages of a small block as plain values; None for missing."""
+    cells = parsed.cells[field]
+    rows: list[Any] = [None] * len(parsed.places)
+    for array in cells.arrays:
+        rows = [old if new is None else new for old, new in zip(rows, array.to_pylist(), strict=True)]
+    for row, what in cells.strange.items():
+        rows[row] = what
+    return rows
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
         message = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return []
-    return list(message) if isinstance(message, dict) else []
+        return None
+    return message if isinstance(message, dict) else None
 
 
-def decode_sample(decoder: Decoder, sample: Sample) -> Decoded:
-    """What could be read of a sample, by the decoder of the run."""
-    decoded = decoder.decode(sample.block)
-    time_ms = decoded.events.time_ms
-    behind_ms = np.maximum.accumulate(time_ms) - time_ms
-    reasons = dict(Counter(letter["reason"] for letter in decoded.letters).most_common())
-    return Decoded(decoded.events, len(decoded.events), int(decoded.rejected.sum()), reasons, behind_ms)
+def _paths(message: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in message.items():
+        yield above + name
+        if isinstance(value, dict):
+            yield from _paths(value, f"{above}{name}.")
 
 
-def absent_fields(document: Document, samples: list[Sample]) -> list[Mistake]:
-    """Fields that the run file names and no event of the sample has: what looks like a slip of the pen."""
-    seen = [sample for sample in samples if sample.messages]
-    return [
-        _absent(document, path, name, sample)
-        for sample in seen
-        for path, name in _named(document, is_root=sample.stage == stages(document)[0])
-        if name not in sample.fields
-    ]
+def _columns(fields: Any, above: str = "") -> Iterator[str]:
+    """Names of an Arrow schema's columns, those within structs by path."""
+    for field in fields:
+        yield above + field.name
+        if field.type.num_fields and not hasattr(field.type, "value_type"):
+            yield from _columns([field.type.field(i) for i in range(field.type.num_fields)], f"{above}{field.name}.")
 
 
-def all_rejected(document: Document, decoded: dict[str, Decoded], known: list[Mistake]) -> list[Mistake]:
-    """Stages of whose sample nothing could be read, where no `known` mistake says why: a replay would stop there."""
-    stages_of: dict[str, list[str]] = {}
-    for stage, of in decoded.items():
-        if of.rejected and not of.accepted:
-            stages_of.setdefault(next(iter(of.reasons)), []).append(stage)
-    found = []
-    for reason, those in stages_of.items():
-        place = next((place for place in ("time", "key") if reason.startswith(place)), "files")
-        path: Path = ("time", "unit") if place == "time" and document.has(("time", "unit")) else (place,)
-        if not any(mistake.path[:1] == (place,) for mistake in known):
-            found.append(document.mistake(path, f"no {' and no '.join(those)} event can be read: {reason}"))
-    return found
-
-
-def _absent(document: Document, path: Path, name: str, sample: Sample) -> Mistake:
-    message = f'field "{name}" is in none of {sample.messages:,} {sample.stage} events'
-    hint = did_you_mean(name, sorted(sample.fields))
-    return document.mistake(path, message, hint, key="number" in path[1:2])
-
-
-def _named(document: Document, is_root: bool) -> Iterator[tuple[Path, str]]:
-    """Where the run file names fields of the root's events, or of any stage's."""
-    paths: list[Path] = [("key",), ("time", "field") if document.has(("time", "field")) else ("time",)]
-    ids, numbers = (document.get(("features", kind)) for kind in ("id", "number"))
-    if is_root:
-        paths += [("user",), *(("features", "id", place) for place in range(len(ids or [])))]
-        yield from ((("features", "number", name), name) for name in (numbers if isinstance(numbers, dict) else {}))
-    for path in paths:
-        name: Any = document.get(path)
-        if isinstance(name, str):
-            yield path, name
+def _value(message: dict[str, Any], path: str) -> Any:
+    here: Any = message
+    for name in path.split("."):
+        here = here.get(name) if isinstance(here, dict) else None
+    return here
 
 
 def named_roots(child: EventBatch, root: EventBatch) -> tuple[int, int]:
@@ -137,3 +255,27 @@ def named_roots(child: EventBatch, root: EventBatch) -> tuple[int, int]:
         return 0, 0
     due = child.time_ms <= root.time_ms.max()
     return int(np.isin(child.root[due], root.root).sum()), int(due.sum())
+
+
+def overlapping(partitions: Sequence[FilePartition], config: RunConfig) -> list[tuple[str, str]]:
+    """Files of one partition of which the second begins before what the beginning of the first already holds.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    found = []
+    for part in (part for part in partitions if len(part.paths) > 1):
+        apart = [FilePartition(part.stage, (path,)) for path in part.paths[:_PARTITIONS]]
+        source = FileSource(apart, config.files, config.csv, _BLOCK_BYTES)
+        times = []
+        for place in range(len(apart)):
+            beginning = _beginning(source, place, part.stage, MESSAGES // _PARTITIONS)
+            times.append(decode([beginning], config, Names(())).events.time_ms)
+        source.close()
+        newest_ms, newest = 0, ""
+        for path, time_ms in zip(part.paths, times, strict=False):
+            if len(time_ms) and int(time_ms.min()) < newest_ms - config.lateness:
+                found.append((newest, path))
+            if len(time_ms) and int(time_ms.max()) > newest_ms:
+                newest_ms, newest = int(time_ms.max()), path
+    return found

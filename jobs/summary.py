@@ -10,9 +10,13 @@ from rich.text import Text
 
 def summary(result: Mapping[str, Any]) -> list[RenderableType]:
     """Tables of what `replay --json` prints."""
+    return [events_table(result["events"]), *learned_summary(result)]
+
+
+def learned_summary(result: Mapping[str, Any]) -> list[RenderableType]:
+    """The same without the events."""
     roots = result["roots"]
     parts: list[RenderableType] = [
-        events_table(result["events"]),
         Text(f" roots     {roots['final']:,} final, {roots['open']:,} still open\n"),
         judged_table("judged", result["judged"]),
     ]

@@ -1,11 +1,13 @@
 """From a run file to a pipeline: every part, built from its block of the config."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from connectors.files import FileSource
+from connectors.files import FilePartition, FileSource
 from connectors.logs import JsonLines, SampleLog
+from jobs.lookups import read_lookups
 from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig
 from streamctr.decode import Decoder
@@ -15,17 +17,19 @@ from streamctr.join import JoinConfig, Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
-from streamctr.pipeline import OTHER, Parts, Pipeline
+from streamctr.pipeline import OTHER, BackHalf, Parts, Pipeline
 from streamctr.schema import FeaturesConfig
-from streamctr.training import Recipe, Trainer
+from streamctr.training import HeldOut, Recipe, Trainer
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Moments from the command line: nothing is learned from `frozen_ms` on, nothing released from `until_ms` on."""
+    """From the command line: nothing is learned from `frozen_ms` on, nothing released from `until_ms` on."""
 
     frozen_ms: int | None = None
     until_ms: int | None = None
+    joins_only: bool = False
+    """The front half alone, which keeps its samples."""
 
 
 def decoder(config: RunConfig, names: Names) -> Decoder:
@@ -33,41 +37,78 @@ def decoder(config: RunConfig, names: Names) -> Decoder:
     return Decoder(config.messages, config.tree, config.features, names)
 
 
-def _no_events(features: FeaturesConfig) -> EventBatch:
+def encoder(config: RunConfig, names: Names) -> Encoder:
+    """The encoder that a run file describes, with its lookup tables read.
+
+    Raises:
+        ConfigError: a lookup table is not the declared one, or its key is not known where it stands.
+        DataError: a lookup table cannot be read, or holds what is no good.
+    """
+    zone = ZoneInfo(config.time.zone)
+    return Encoder(config.features, config.tree, zone, config.users, names, read_lookups(config))
+
+
+def joiner(config: RunConfig) -> Joiner:
+    """The joiner that a run file describes."""
+    return Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), config.tree)
+
+
+def recipe(config: RunConfig) -> Recipe:
+    """What a run file says of learning."""
+    return Recipe(config.model, config.tables, config.training, config.features, config.tree)
+
+
+def no_events(features: FeaturesConfig) -> EventBatch:
+    """An empty batch with the columns of a run's events."""
     return EventBatch.empty(features.event_id_columns, features.event_number_columns)
 
 
+def back_half(
+    config: RunConfig, metrics: Path, names: Names, frozen_ms: int | None = None, held_out: HeldOut | None = None
+) -> BackHalf:
+    """A back half that writes its lines of figures to the file `metrics`, untouched by any sample.
+
+    Args:
+        config: what the run file says.
+        metrics: the file.
+        names: texts of what figures are sliced by.
+        frozen_ms: nothing is learned from here on.
+        held_out: roots that teach nothing.
+
+    Raises:
+        ConfigError: parts do not fit one another.
+    """
+    judge = Judge(config.metrics, config.tree, config.features, names)
+    return BackHalf(Trainer(recipe(config), judge, frozen_ms, held_out), judge, JsonLines(metrics))
+
+
 def build(
-    config: RunConfig, directory: RunDirectory, paths: Mapping[str, list[str]], limits: Limits = Limits()
+    config: RunConfig, directory: RunDirectory, partitions: Sequence[FilePartition], limits: Limits = Limits()
 ) -> Pipeline:
     """A pipeline over event files that writes into `directory`, untouched by any event.
 
     Args:
         config: what the run file says.
         directory: the run's, owned.
-        paths: event files of each stage.
-        limits: where it stops learning and reading.
+        partitions: the event files.
+        limits: where it stops learning and reading, and whether it learns at all.
 
     Raises:
         ConfigError: parts do not fit one another.
     """
     funnel, features = config.tree, config.features
     names = Names(config.metrics.slices)
-    source = FileSource(paths, funnel.names)
-    judge = Judge(config.metrics, funnel, features, names)
-    recipe = Recipe(config.model, config.tables, config.training, features, funnel)
+    source = FileSource(partitions, config.files, config.csv)
     parts = Parts(
         source=source,
         decoder=decoder(config, names),
-        orderer=Orderer(source.partitions, config.lateness, _no_events(features)),
-        joiner=Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), funnel),
-        encoder=Encoder(features, funnel, ZoneInfo(config.time.zone), config.users, names),
+        orderer=Orderer(source.partitions, config.lateness, no_events(features)),
+        joiner=joiner(config),
+        encoder=encoder(config, names),
         names=names,
-        trainer=Trainer(recipe, judge, limits.frozen_ms),
-        judge=judge,
         dead_letters=JsonLines(directory.dead_letters / "letters.jsonl"),
-        metrics=JsonLines(directory.metrics),
-        samples=SampleLog(directory.samples) if config.samples else None,
+        samples=SampleLog(directory.samples) if config.samples or limits.joins_only else None,
+        back=None if limits.joins_only else back_half(config, directory.metrics, names, limits.frozen_ms),
     )
     others = () if config.stage is None else (OTHER,)
     return Pipeline(parts, (*funnel.names, *others), limits.until_ms)

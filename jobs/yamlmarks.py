@@ -54,6 +54,15 @@ class Mistake:
         return f"{self.span.head()}  {self.message}\n{self.span.underlined(self.hint)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A text that names something: a value of the document, or a key."""
+
+    path: Path
+    text: str
+    is_key: bool = False
+
+
 class MistakesError(ConfigError):
     """Everything that is wrong with a run file and its options, in the order in which it stands there."""
 
@@ -114,6 +123,29 @@ class Document:
     def mistake(self, path: Path, message: str, hint: str = "", key: bool = False) -> Mistake:
         """A mistake at the value of `path`, or at its key."""
         return Mistake(self.key_span(path) if key else self.span(path), message, hint, path)
+
+    def mapping(self, path: Path) -> dict[str, Any]:
+        """The mapping at `path`; an empty one where there is something else."""
+        value = self.get(path)
+        return value if isinstance(value, dict) else {}
+
+    def words(self, path: Path) -> list[Word]:
+        """The keys of the mapping at `path`, the texts of the list, or the one text."""
+        value = self.get(path)
+        if isinstance(value, dict):
+            return [Word((*path, key), key, is_key=True) for key in value]
+        if isinstance(value, list):
+            return [Word((*path, place), text) for place, text in enumerate(value) if isinstance(text, str)]
+        return [Word(path, value)] if isinstance(value, str) else []
+
+    def wrong(self, word: Word, message: str, hint: str = "") -> Mistake:
+        """A mistake at a word."""
+        return self.mistake(word.path, message, hint, key=word.is_key)
+
+    def line_of(self, word: Word) -> str:
+        """Where a word stands, to be named beside another place: `line 7`, or the option."""
+        span = self.key_span(word.path) if word.is_key else self.span(word.path)
+        return f"line {span.line}" if span.line else span.text
 
     def override(self, option: str, expand: "dict[Path, str]") -> None:
         """Apply `key.key=value`, the value in YAML; `expand` names the key that a short form such as `esmm` stands for.

@@ -1,9 +1,10 @@
 """Behaviour histories as of the root: the last L behaviours of a user, each a few ids.
 
-Legend: R roots, B behaviours, U users, L behaviours kept, C ids taken of each, S slots of open roots.
+Legend: R roots of a chunk, N of any, B behaviours, U users, L behaviours kept, C ids taken of each, S slots of open
+roots.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,13 +82,11 @@ def _append(users: Users, user: np.uint64, ids_C: U64) -> None:
 
 
 @inlined
-def _read(users: Users, user: np.uint64, out_LC: U64) -> int:
-    """Copy a user's behaviours, oldest first, zeros behind them; how many there are."""
+def _copy_out(users: Users, place: int, out_LC: U64) -> int:
+    """Copy the behaviours at a place, oldest first, zeros behind them; how many there are. No place (-1): none."""
     out_LC[:] = 0
-    place = find(users.place_of, user)
     if place < 0:
         return 0
-    _touch(users, place)
     last = users.ids_ULC.shape[1]
     count = users.n_kept[place]
     length = min(count, last)
@@ -96,6 +95,19 @@ def _read(users: Users, user: np.uint64, out_LC: U64) -> int:
         for c in range(users.ids_ULC.shape[2]):
             out_LC[t, c] = users.ids_ULC[place, at, c]
     return int(length)
+
+
+@inlined
+def _push(out_LC: U64, length: int, ids_C: U64) -> int:
+    """Put one behaviour behind those shown, the oldest out where there is no room; how many there are."""
+    if length == len(out_LC):
+        length -= 1
+        for t in range(length):
+            for c in range(len(ids_C)):
+                out_LC[t, c] = out_LC[t + 1, c]
+    for c in range(len(ids_C)):
+        out_LC[length, c] = ids_C[c]
+    return length + 1
 
 
 @kernel
@@ -110,7 +122,7 @@ def run_histories(
 
     Args:
         users: the buffers.
-        root: times, users and slots of roots, in order, (R,) each.
+        root: before when each sees, users and slots of roots, in order, (R,) each.
         behaviour: times, users (B,) and ids (B, C) of behaviours, in order.
         out_SLC: receives each root's behaviours, at its slot.
         length_S: receives how many there are.
@@ -122,13 +134,82 @@ def run_histories(
         while kept < len(time_ms) and time_ms[kept] < root_ms[r]:
             _append(users, user[kept], ids_BC[kept])
             kept += 1
+        place = find(users.place_of, root_user[r])
+        if place >= 0:
+            _touch(users, place)
         slot = root_slot[r]
-        length_S[slot] = _read(users, root_user[r], out_SLC[slot])
+        length_S[slot] = _copy_out(users, place, out_SLC[slot])
     return kept
+
+
+@kernel
+def show_histories(
+    users: Users, root: tuple[I64, U64], waiting: tuple[I64, U64, U64], out_NLC: U64, length_N: NDArray[np.int32]
+) -> None:
+    """Show each root what `run_histories` would show it next, and change nothing.
+
+    Args:
+        users: the buffers.
+        root: times and users of N roots, in any order.
+        waiting: times, users and ids of behaviours that are not kept yet, in order.
+        out_NLC: receives each root's behaviours.
+        length_N: receives how many there are.
+    """
+    time_ms, user, ids_BC = waiting
+    for n in range(len(root[0])):
+        length = _copy_out(users, find(users.place_of, root[1][n]), out_NLC[n])
+        for b in range(len(time_ms)):
+            if time_ms[b] >= root[0][n]:
+                break
+            if user[b] == root[1][n]:
+                length = _push(out_NLC[n], length, ids_BC[b])
+        length_N[n] = length
+
+
+class Waiting:
+    """Behaviours that are not kept yet, in order, (B,) each; to add and drop costs what is added, not what waits.
+
+    >>> waiting = Waiting(taken=1)
+    >>> waiting.add(np.array([5, 6]), np.array([1, 2], np.uint64), np.array([[7], [8]], np.uint64))
+    >>> waiting.drop(1)
+    >>> [column.tolist() for column in waiting.columns]
+    [[6], [2], [[8]]]
+    """
+
+    def __init__(self, taken: int) -> None:
+        self._room = np.empty(0, np.int64), np.empty(0, np.uint64), np.empty((0, taken), np.uint64)
+        self._begin = self._end = 0
+
+    @property
+    def columns(self) -> tuple[I64, U64, U64]:
+        """Times, users (B,) and ids (B, C), as views."""
+        time_ms, user, ids = self._room
+        here = slice(self._begin, self._end)
+        return time_ms[here], user[here], ids[here]
+
+    def add(self, *columns: NDArray[Any]) -> None:
+        """Put more behind them."""
+        more, old = len(columns[0]), self.columns
+        if self._end + more > len(self._room[0]):
+            size = 2 * (len(old[0]) + more)
+            time_ms, user, ids = (np.empty((size, *column.shape[1:]), column.dtype) for column in old)
+            self._room = time_ms, user, ids
+            self._begin, self._end = 0, len(old[0])
+            for into, column in zip(self.columns, old, strict=True):
+                into[:] = column
+        self._end += more
+        for into, column in zip(self.columns, columns, strict=True):
+            into[len(into) - more :] = column
+
+    def drop(self, count: int) -> None:
+        """Forget the first ones."""
+        self._begin += count
 
 
 class HistoryBuffer:
     """Keeps one history of a run; `run` per chunk. A behaviour is kept only when a later root asks, so ties are exact.
+
+    With a lag it is kept when a root asks that comes later by more than that.
 
     Args:
         config: which ids, how many behaviours.
@@ -137,10 +218,9 @@ class HistoryBuffer:
 
     def __init__(self, config: HistoryConfig, max_users: int) -> None:
         self._last, self._taken, self._max_users = config.last, len(config.take), max_users
+        self._lag_ms = config.lag
         self._users = _users(min(max_users, 1024), self._last, self._taken)
-        self._time_ms: I64 = np.empty(0, np.int64)
-        self._user: U64 = np.empty(0, np.uint64)
-        self._ids_BC: U64 = np.empty((0, self._taken), np.uint64)
+        self._waiting = Waiting(self._taken)
 
     def run(
         self,
@@ -151,17 +231,21 @@ class HistoryBuffer:
     ) -> None:
         """Take a chunk's behaviours and fill in what its roots see; arguments as for `run_histories`."""
         known = behaviour[1] != 0
-        self._time_ms = np.concatenate([self._time_ms, behaviour[0][known]])
-        self._user = np.concatenate([self._user, behaviour[1][known]])
-        self._ids_BC = np.concatenate([self._ids_BC, behaviour[2][known]])
-        self._make_room(len(self._user))
-        waiting = (self._time_ms, self._user, self._ids_BC)
-        kept = run_histories(self._users, root, waiting, out_SLC, length_S)
-        self._time_ms, self._user, self._ids_BC = (
-            waiting[0][kept:].copy(),
-            waiting[1][kept:].copy(),
-            waiting[2][kept:].copy(),
-        )
+        self._waiting.add(*(column[known] for column in behaviour))
+        time_ms = root[0] - self._lag_ms
+        if len(time_ms):
+            self._make_room(int(np.searchsorted(self._waiting.columns[0], time_ms[-1])))
+        self._waiting.drop(run_histories(self._users, (time_ms, *root[1:]), self._waiting.columns, out_SLC, length_S))
+
+    def show(self, time_ms: I64, user: U64) -> tuple[U64, NDArray[np.int32]]:
+        """What roots of these times and users would see if they came now, (N, L, C), and how much of it, (N,)."""
+        out_NLC = np.zeros((len(user), self._last, self._taken), np.uint64)
+        length_N = np.zeros(len(user), np.int32)
+        waiting_ms, waits, ids_BC = self._waiting.columns
+        theirs = np.isin(waits, user)
+        waiting = waiting_ms[theirs], waits[theirs], ids_BC[theirs]
+        show_histories(self._users, (time_ms - self._lag_ms, user), waiting, out_NLC, length_N)
+        return out_NLC, length_N
 
     def size_bytes(self) -> int:
         """Bytes of the buffers and of what waits to be kept."""
@@ -170,14 +254,15 @@ class HistoryBuffer:
     def state(self) -> Arrays:
         """The buffers of known users, and the behaviours that no root has asked for yet."""
         used = int(self._users.meta[_USED])
-        arrays: Arrays = {"time_ms": self._time_ms, "user": self._user, "ids_BC": self._ids_BC}
+        arrays: Arrays = dict(zip(_WAITING, self._waiting.columns, strict=True))
         arrays |= {f"place_of.{name}": array for name, array in self._users.place_of._asdict().items()}
         arrays |= {f"users.{name}": getattr(self._users, name)[:used] for name in _BY_USER}
         return arrays | {"meta": self._users.meta}
 
     def restore(self, arrays: Arrays) -> None:
         """Become the buffer that gave `arrays`."""
-        self._time_ms, self._user, self._ids_BC = (arrays[name].copy() for name in ("time_ms", "user", "ids_BC"))
+        self._waiting = Waiting(self._taken)
+        self._waiting.add(*(arrays[name] for name in _WAITING))
         meta = arrays["meta"].copy()
         users = _users(max(1, int(meta[_USED])), self._last, self._taken)
         for name in _BY_USER:
@@ -199,6 +284,7 @@ class HistoryBuffer:
         self._users = users._replace(place_of=reserve(users.place_of, extra))
 
 
+_WAITING: Final = ("time_ms", "user", "ids_BC")
 _BY_USER: Final = ("ids_ULC", "n_kept", "user", "older", "newer")
 
 

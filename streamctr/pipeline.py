@@ -18,7 +18,41 @@ from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import LAST_MS, Orderer
 from streamctr.ports import Arrays, SampleSink, Sink, Source, Stateful, pack_text, unpack_text
+from streamctr.samples import SampleBatch
 from streamctr.training import Trainer
+
+
+class BackHalf:
+    """Samples to a trained and judged model: scores, learns and judges what it is fed, and writes lines of figures."""
+
+    def __init__(self, trainer: Trainer, judge: Judge, metrics: Sink) -> None:
+        self.trainer, self.judge, self._metrics = trainer, judge, metrics
+
+    def feed(self, samples: SampleBatch) -> None:
+        """Take the next rows of the emission log."""
+        self._metrics.write(self.trainer.feed(samples))
+
+    def finish(self, now_ms: int) -> None:
+        """The input has ended at this event time: what waits for a full block is scored, learnt and judged as it is."""
+        self._metrics.write(self.trainer.finish(now_ms))
+
+    def state(self) -> Arrays:
+        """The trainer, with the judge, whose figures follow from what it scored; and the lines, now on disk."""
+        arrays = {f"trainer/{name}": array for name, array in self.trainer.state().items()}
+        return arrays | {"size.metrics": np.array([self._metrics.flush()])}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Become the half that gave `arrays`; lines that came after are forgotten."""
+        self.trainer.restore(_below("trainer/", arrays))
+        self._metrics.truncate(int(arrays["size.metrics"][0]))
+
+    def forget(self) -> None:
+        """Write all lines again: they left no snapshot."""
+        self._metrics.truncate(0)
+
+    def close(self) -> None:
+        """Give back files."""
+        self._metrics.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +65,11 @@ class Parts:
     joiner: Joiner
     encoder: Encoder
     names: Names
-    trainer: Trainer
-    judge: Judge
     dead_letters: Sink
-    metrics: Sink
     samples: SampleSink | None
+    """Where the emission log is kept; None where it only passes."""
+    back: BackHalf | None
+    """None where others learn from the log."""
 
 
 OTHER: Final = "(other)"
@@ -43,7 +77,7 @@ OTHER: Final = "(other)"
 
 
 class Pipeline:
-    """Events to a trained and judged model.
+    """Events to samples, the front half, and with a back half to a trained and judged model.
 
     Args:
         parts: what it is made of.
@@ -77,15 +111,20 @@ class Pipeline:
         self._release()
         return True
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Nothing more is to come in this run: fire what is due by its end; the rest stays open.
 
-        At the end of the input, not at `until_ms`, what waits for a full block is scored, learnt and judged as it is.
+        Returns:
+            Whether this is a new end of the input, at which the back half finishes too; `until_ms` is none.
         """
         self._release()
-        if self.parts.orderer.all_ended and self._until_ms is None and self.events_read > self._finished_read:
-            self._finished_read = self.events_read
-            self.parts.metrics.write(self.parts.trainer.finish(self.parts.orderer.newest_released_ms))
+        orderer = self.parts.orderer
+        if not orderer.all_ended or self._until_ms is not None or self.events_read == self._finished_read:
+            return False
+        self._finished_read = self.events_read
+        if self.parts.back is not None:
+            self.parts.back.finish(orderer.newest_released_ms)
+        return True
 
     @property
     def events_read(self) -> int:
@@ -125,7 +164,8 @@ class Pipeline:
         arrays["positions"] = pack_text(self.parts.source.positions())
         for name, part in self._stateful().items():
             arrays |= {f"{name}/{key}": array for key, array in part.state().items()}
-        return arrays | {f"size.{name}": np.array([log.flush()]) for name, log in self._logs().items()}
+        arrays |= {f"size.{name}": np.array([log.flush()]) for name, log in self._logs().items()}
+        return arrays if self.parts.back is None else arrays | self.parts.back.state()
 
     def restore(self, arrays: Arrays) -> None:
         """Become the pipeline that gave `arrays`; appended files forget what came after."""
@@ -133,17 +173,27 @@ class Pipeline:
         self._finished_read = int(arrays["finished"][0])
         self.parts.source.seek(unpack_text(arrays["positions"]))
         for name, part in self._stateful().items():
-            prefix = f"{name}/"
-            part.restore({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
+            part.restore(_below(f"{name}/", arrays))
         for name, log in self._logs().items():
             log.truncate(int(arrays[f"size.{name}"][0]))
+        if self.parts.back is not None:
+            self.parts.back.restore(arrays)
         self.parts.orderer.resume()
+
+    def forget(self) -> None:
+        """Write all logs again: they left no snapshot."""
+        for log in self._logs().values():
+            log.truncate(0)
+        if self.parts.back is not None:
+            self.parts.back.forget()
 
     def close(self) -> None:
         """Give back files."""
         self.parts.source.close()
         for log in self._logs().values():
             log.close()
+        if self.parts.back is not None:
+            self.parts.back.close()
 
     def _release(self) -> None:
         orderer = self.parts.orderer
@@ -154,7 +204,8 @@ class Pipeline:
             samples = self.parts.encoder.encode(joined)
             if self.parts.samples is not None:
                 self.parts.samples.write(samples)
-            self.parts.metrics.write(self.parts.trainer.feed(samples))
+            if self.parts.back is not None:
+                self.parts.back.feed(samples)
 
     def _stateful(self) -> dict[str, Stateful]:
         parts = self.parts
@@ -164,9 +215,12 @@ class Pipeline:
             "joiner": parts.joiner,
             "encoder": parts.encoder,
             "names": parts.names,
-            "trainer": parts.trainer,  # and the judge, whose figures follow from what it scored
         }
 
     def _logs(self) -> dict[str, Sink | SampleSink]:
-        logs: dict[str, Sink | SampleSink] = {"dead_letters": self.parts.dead_letters, "metrics": self.parts.metrics}
+        logs: dict[str, Sink | SampleSink] = {"dead_letters": self.parts.dead_letters}
         return logs if self.parts.samples is None else logs | {"samples": self.parts.samples}
+
+
+def _below(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

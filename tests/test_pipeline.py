@@ -12,7 +12,7 @@ from streamctr.testing import frozen
 def test_a_block_is_scored_before_its_numbers_enter_the_moments_and_before_its_rows_are_learned():
 
     wired = wire(partitions_of([]))
-    trainer, calls = wired.pipeline.parts.trainer, []
+    trainer, calls = wired.pipeline.parts.back.trainer, []
     learner = trainer.learner
 
     def spied(act, name):
@@ -29,7 +29,7 @@ def test_a_block_is_scored_before_its_numbers_enter_the_moments_and_before_its_r
 
 def test_bad_steps_in_a_row_are_counted_across_a_restore():
 
-    one, two = (wire(partitions_of([])).pipeline.parts.trainer for _ in range(2))
+    one, two = (wire(partitions_of([])).pipeline.parts.back.trainer for _ in range(2))
     rows = wire(partitions_of([(s, 0, s) for s in range(60)])).run().emission_log()
     one.learner.learn = two.learner.learn = lambda rows: False
     for _ in range(9):
@@ -75,7 +75,7 @@ def test_an_id_that_comes_again_after_it_was_forgotten_is_judged_by_its_own_scor
     views = [line(0, "x", user="u", item=1, price=1.0), line(100, "x", user="v", item=2, price=50.0)]
     views.append(line(300, "y", user="v", item=2, price=50.0))
     wired = wire([Partition(0, tuple(views)), Partition(1, ()), Partition(2, ())], run=run).run()
-    scores = [logits[0] for _, _, logits in wired.pipeline.parts.judge.scores[:2]]
+    scores = [logits[0] for _, _, logits in wired.pipeline.parts.back.judge.scores[:2]]
     assert scores[0] != scores[1]
     last = wired.metrics.records[-1]
     assert (last["unscored"], last["judged"]["click"]["rows"]) == (0, 2)
@@ -86,7 +86,7 @@ def test_a_value_that_reads_missing_is_told_from_a_missing_one():
     views = [line(0, "x", user="u", item="missing"), line(1, "y", user="u"), line(30, "z", user="u", item=2)]
     wired = wire([Partition(0, tuple(views)), Partition(1, ()), Partition(2, ())]).run()
     rows = {
-        value: heads["click"]["rows"] for value, heads in wired.pipeline.parts.judge.summary()["slices"]["item"].items()
+        value: heads["click"]["rows"] for value, heads in wired.pipeline.parts.back.judge.summary()["slices"]["item"].items()
     }
     assert sorted(rows.values()) == [1, 1]
     assert "missing" in rows
@@ -103,8 +103,8 @@ def test_freezing_at_a_seam_is_freezing_in_one_go():
     second.samples.batches += first.samples.batches
     second.pipeline.restore(frozen(first.pipeline.state()))
     second.run()
-    assert 0 < whole.pipeline.parts.trainer.steps == second.pipeline.parts.trainer.steps
-    assert second.pipeline.parts.trainer.weights_sha256() == whole.pipeline.parts.trainer.weights_sha256()
+    assert 0 < whole.pipeline.parts.back.trainer.steps == second.pipeline.parts.back.trainer.steps
+    assert second.pipeline.parts.back.trainer.weights_sha256() == whole.pipeline.parts.back.trainer.weights_sha256()
 
 
 @pytest.mark.parametrize("model", ["lr", "{name: esmm, towers: [4]}"])
@@ -112,4 +112,4 @@ def test_numbers_alone_are_features_enough(model):
     features = RUN[RUN.index("features:") : RUN.index("model:")]
     run = RUN.replace(features, "features:\n  number: {price: log1p}\n").replace(", slices: [item]", "")
     run = run.replace("{name: esmm, towers: [4]}", model)
-    assert wire(partitions_of([(s, 0, s) for s in range(40)]), run=run).run().pipeline.parts.trainer.steps > 0
+    assert wire(partitions_of([(s, 0, s) for s in range(40)]), run=run).run().pipeline.parts.back.trainer.steps > 0

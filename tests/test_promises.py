@@ -53,7 +53,7 @@ def test_any_chunking_and_interleaving_of_the_input_gives_the_identical_emission
     assert same(parts.emission_log(), whole.emission_log())
     assert parts.pipeline.counts() == whole.pipeline.counts()
     assert parts.metrics.records == whole.metrics.records
-    assert parts.pipeline.parts.trainer.weights_sha256() == whole.pipeline.parts.trainer.weights_sha256()
+    assert parts.pipeline.parts.back.trainer.weights_sha256() == whole.pipeline.parts.back.trainer.weights_sha256()
 
 
 @given(ROWS, st.lists(st.integers(0, 400), max_size=6))
@@ -61,15 +61,15 @@ def test_any_chunking_and_interleaving_of_the_input_gives_the_identical_emission
 def test_any_chunking_of_the_emission_log_gives_the_identical_weights_scores_and_figures(rows, cuts):
     whole = wire(partitions_of([*rows, (0, 0, 0)])).run()
     log = whole.emission_log()
-    again = wire(partitions_of([*rows, (0, 0, 0)])).pipeline.parts
+    again = wire(partitions_of([*rows, (0, 0, 0)])).pipeline.parts.back
     lines, bounds = [], [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
     for begin, end in itertools.pairwise(bounds):
         lines += again.trainer.feed(log.take(slice(begin, end)))
     lines += again.trainer.finish(whole.pipeline.parts.orderer.newest_released_ms)
-    judge = whole.pipeline.parts.judge
+    judge = whole.pipeline.parts.back.judge
     assert again.judge.scores == judge.scores
     assert [judged_only(record) for record in lines] == [judged_only(record) for record in whole.metrics.records]
-    assert again.trainer.weights_sha256() == whole.pipeline.parts.trainer.weights_sha256()
+    assert again.trainer.weights_sha256() == whole.pipeline.parts.back.trainer.weights_sha256()
 
 
 def judged_only(record):
@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_anywhere_and_resumed_ends_as_if_it_had_not_been(ro
     assert second.metrics.records == whole.metrics.records
     assert second.dead_letters.records == whole.dead_letters.records
     assert second.pipeline.counts() == whole.pipeline.counts()
-    assert second.pipeline.parts.trainer.weights_sha256() == whole.pipeline.parts.trainer.weights_sha256()
+    assert second.pipeline.parts.back.trainer.weights_sha256() == whole.pipeline.parts.back.trainer.weights_sha256()
 
 
 @given(ROWS, st.integers(0, 70))
@@ -115,7 +115,7 @@ def test_until_is_an_exact_seam(rows, until_s):
     second.run()
     assert same(second.emission_log(), whole.emission_log())
     assert second.metrics.records == whole.metrics.records
-    assert second.pipeline.parts.trainer.weights_sha256() == whole.pipeline.parts.trainer.weights_sha256()
+    assert second.pipeline.parts.back.trainer.weights_sha256() == whole.pipeline.parts.back.trainer.weights_sha256()
 
 
 @given(ROWS, ROWS, st.integers(0, 60), st.integers(0, 5))
@@ -131,7 +131,7 @@ def test_nothing_of_the_future_reaches_a_row_or_a_score(rows, future, before_s, 
         wired = wire(partitions_of(rows_of_one)).run()
         assert sum(counts["late"] for counts in wired.pipeline.counts().values()) == 0
         log = wired.emission_log()
-        scores = [score for score in wired.pipeline.parts.judge.scores if score[1] < agree_ms]
+        scores = [score for score in wired.pipeline.parts.back.judge.scores if score[1] < agree_ms]
         said.append((log.take(log.emit_ms < agree_ms), scores))
     assert same(said[0][0], said[1][0])
     assert said[0][1] == said[1][1]
@@ -177,7 +177,7 @@ def test_frozen_training_scores_and_judges_on():
     wired = wire(partitions_of([(s, 0, s) for s in range(60)]))
     parts, config = wired.pipeline.parts, RunFile.parse(RUN, "run.yaml").config
     recipe = Recipe(config.model, config.tables, config.training, config.features, config.tree)
-    still = Trainer(recipe, parts.judge, frozen_ms=0)
+    still = Trainer(recipe, parts.back.judge, frozen_ms=0)
     before = still.weights_sha256()
     log = wire(partitions_of([(s, 0, s) for s in range(60)])).run().emission_log()
     still.feed(log)

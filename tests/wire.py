@@ -15,7 +15,7 @@ from streamctr.join import JoinConfig, Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
-from streamctr.pipeline import Parts, Pipeline
+from streamctr.pipeline import BackHalf, Parts, Pipeline
 from streamctr.samples import SampleBatch
 from streamctr.training import Recipe, Trainer
 
@@ -104,11 +104,9 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
         joiner=Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), funnel, chunk_rows),
         encoder=Encoder(features, funnel, ZoneInfo(config.time.zone), config.users, names),
         names=names,
-        trainer=Trainer(recipe, judge, frozen_ms),
-        judge=judge,
         dead_letters=logs[0],
-        metrics=logs[1],
         samples=logs[2],
+        back=BackHalf(Trainer(recipe, judge, frozen_ms), judge, logs[1]),
     )
     parts.orderer.turns = tuple(turns)
     return Wired(Pipeline(parts, funnel.names, until_ms), *logs)

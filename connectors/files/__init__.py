@@ -1,7 +1,8 @@
 """Event files: `find_files` says which there are, `FileSource` reads them."""
 
 from connectors.files.config import FilesConfig
-from connectors.files.find import find_files
+from connectors.files.extent import Extent, extent_of
+from connectors.files.find import FilePartition, find_files
 from connectors.files.source import FileSource
 
-__all__ = ["FileSource", "FilesConfig", "find_files"]
+__all__ = ["Extent", "FilePartition", "FileSource", "FilesConfig", "extent_of", "find_files"]

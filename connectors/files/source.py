@@ -1,85 +1,99 @@
-"""Event files as a source: the files of one stage, in name order, are one partition."""
+"""Event files as a source: partitions of files, each read to the end that it had when it was opened."""
 
-import os
-from collections.abc import Mapping, Sequence
+import dataclasses
+import sys
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
-import pyarrow as pa
-import xxhash
 
+from connectors.files.columns import RowReader
+from connectors.files.config import FilesConfig
+from connectors.files.find import FilePartition
+from connectors.files.formats import STDIN, Form, form_of
+from connectors.files.lines import LineReader, check_columns, first_line, header_of
+from connectors.files.streams import Print, StandardInput, Stream, open_text, print_of, skip
 from streamctr.errors import DataError
-from streamctr.ports import LINE_LIMIT_BYTES, RawBlock
-
-_PRINT_BYTES: Final = 1 << 16
-_COMPRESSION: Final = {".gz": "gzip", ".zst": "zstd"}
+from streamctr.ports import RawBlock
+from streamctr.schema import CsvConfig
 
 
 @dataclass(slots=True)
 class _Partition:
-    """Where one stage's files are read. `offset` and `line` are those of the next line, decompressed and from 1."""
+    """Where files are read. `offset` is in bytes of text or in rows; `line` is the next line or row, from 1."""
 
-    paths: list[str]
-    prints: list[tuple[int, int]] = field(default_factory=list)
-    """Size on disk and hash of the first bytes of each file that was opened."""
+    stage: int
+    paths: tuple[str, ...]
+    prints: list[Print] = field(default_factory=list)
+    """Of each file that was opened."""
     place: int = 0
     offset: int = 0
     line: int = 1
-    stream: Any = None
-    rest: bytes = b""
-    """What was read behind the last whole line."""
+    end_bytes: int | None = None
+    """Size of the file at `place` when this run first opened it: what comes behind it is not read."""
+    reader: LineReader | RowReader | None = None
     ended: bool = False
 
 
 class FileSource:
-    """Reads whole lines from files, plain or compressed (.gz, .zst); a block never spans two files.
+    """Reads event files: whole lines, plain or compressed, or rows of columns; a block never spans two files.
 
-    >>> FileSource({"impression": []}, ("impression",)).poll(0).ended
+    >>> FileSource([FilePartition(0, ())], FilesConfig(paths="logs"), CsvConfig()).poll(0).ended
     True
+
+    Args:
+        partitions: what `find_files` found.
+        files: how they are written.
+        csv: how those with a record a line are written.
+        block_bytes: bytes of text in a block, about.
+        columns: names of the columns that are needed, at the top level, of files that hold columns; None: all.
     """
 
     def __init__(
-        self, paths_by_stage: Mapping[str, list[str]], funnel_names: Sequence[str], block_bytes: int = 1 << 19
+        self,
+        partitions: Sequence[FilePartition],
+        files: FilesConfig,
+        csv: CsvConfig,
+        block_bytes: int = 1 << 19,
+        columns: Sequence[str] | None = None,
     ) -> None:
-        self._partitions = [_Partition(list(paths_by_stage.get(stage, []))) for stage in funnel_names]
-        self._block_bytes = block_bytes
+        self._partitions = [_Partition(part.stage, part.paths) for part in partitions]
+        self._files, self._csv, self._block_bytes, self._columns = files, csv, block_bytes, columns
+        self._standard = StandardInput(sys.stdin.buffer) if any(STDIN in part.paths for part in partitions) else None
 
     @property
     def partitions(self) -> int:
-        """One for each stage of the funnel, in its order."""
+        """As many as were given."""
         return len(self._partitions)
 
     def poll(self, partition: int) -> RawBlock:
-        """The next lines of one stage; an empty block that has `ended` when there are none.
+        """The next messages of one partition; an empty block that has `ended` when there are none.
 
         Raises:
-            DataError: a file is gone or damaged.
+            DataError: a file is gone or damaged, or changed while it was read.
         """
         at = self._partitions[partition]
         if at.ended or not at.paths:
-            return RawBlock(partition, partition, at.paths[-1] if at.paths else "", at.line, b"", False, True)
-        path, first_line = at.paths[at.place], at.line
-        if at.stream is None:
-            _open(at)
-        payload, file_ended = _lines(at, self._block_bytes)
-        at.line += payload.count(b"\n")
-        if file_ended:
-            _finish(at)
-        return RawBlock(partition, partition, path, first_line, payload, file_ended, at.ended)
+            return RawBlock(partition, at.stage, at.paths[-1] if at.paths else "", at.line, b"", False, True)
+        if at.reader is None:
+            at.reader = self._open(at)
+        block = self._read(at, at.reader)
+        at.offset, at.line = at.reader.offset, at.reader.line
+        if block.file_ended:
+            self._finish(at)
+        return dataclasses.replace(block, partition=partition, stage=at.stage, ended=at.ended)
 
     def positions(self) -> str:
-        """JSON of where each stage is read on, and by what its files are known again."""
-        places = [
-            {
-                "files": [(Path(path).name, *known) for path, known in zip(at.paths, at.prints, strict=False)],
-                "place": at.place,
-                "offset": at.offset,
-                "line": at.line,
-            }
-            for at in self._partitions
-        ]
+        """JSON of where each partition is read on, and by what its files are known again."""
+        places = []
+        for at in self._partitions:
+            if self._standard is not None and at.reader is not None:
+                at.prints = [self._standard.print]
+            files = [(Path(path).name, *known) for path, known in zip(at.paths, at.prints, strict=False)]
+            places.append({"files": files, "place": at.place, "offset": at.offset, "line": at.line})
         return orjson.dumps(places).decode()
 
     def seek(self, positions: str) -> None:
@@ -89,102 +103,127 @@ class FileSource:
             DataError: a file that was read is gone, shorter than before or no longer the same.
         """
         self.close()
-        for at, said in zip(self._partitions, orjson.loads(positions), strict=True):
-            for place, known in enumerate(said["files"]):
-                _verify(at, place, known, finished=place < said["place"])
+        places = orjson.loads(positions)
+        if len(places) != len(self._partitions):
+            raise DataError(
+                f"files: {len(places)} partitions were read side by side, and now there are {len(self._partitions)}; "
+                f"{_MEND_SIDES}"
+            )
+        for at, said in zip(self._partitions, places, strict=True):
+            if at.reader is not None and (at.offset, at.place) != (said["offset"], said["place"]):
+                raise DataError("standard input cannot be read again; start the command anew and feed it the same")
+            for place, (name, *known) in enumerate(said["files"]):
+                self._verify(at, place, name, Print(*known), finished=place < said["place"])
             if said["place"] >= max(1, len(at.paths)):
                 raise DataError(f"file {said['place'] + 1} of a stage, the next to be read, is gone; {_MEND}")
-            at.prints = [(size, digest) for _, size, digest in said["files"]]
-            at.place, at.offset, at.line, at.ended = said["place"], said["offset"], said["line"], False
+            at.prints = [Print(*known) for _, *known in said["files"]]
+            at.place, at.offset, at.line = said["place"], said["offset"], said["line"]
+            at.end_bytes, at.ended = None, False
 
     def close(self) -> None:
         """Give back the open files; `poll` opens them again where they were."""
         for at in self._partitions:
-            if at.stream is not None:
-                at.stream.close()
-            at.stream, at.rest = None, b""
+            if at.reader is not None and self._standard is None:
+                at.reader.close()
+                at.reader = None
 
+    def _open(self, at: _Partition) -> LineReader | RowReader:
+        path, offset, form = at.paths[at.place], at.offset, form_of(at.paths[at.place], self._files)
+        end_bytes = None
+        if self._standard is None:
+            size_bytes, digest = print_of(path, at.end_bytes)
+            at.end_bytes = size_bytes if at.end_bytes is None else at.end_bytes
+            at.prints[at.place :] = [Print(at.end_bytes, digest)]
+            if form.columnar:
+                return RowReader(path, form.kind, offset, self._columns)
+            end_bytes = at.end_bytes if form.compression is None else None
+        else:
+            at.prints = [self._standard.print]
+        if form.kind != "csv":
+            return LineReader(path, self._text(path, form, offset), offset, at.line, end_bytes, self._block_bytes)
+        return self._csv_reader(at, form, end_bytes)
 
-def _open(at: _Partition) -> None:
-    path = at.paths[at.place]
-    at.prints[at.place :] = [_print(path)]
-    compression = _COMPRESSION.get(Path(path).suffix)
-    if compression is None:
-        at.stream = open(path, "rb")  # noqa: SIM115
-        at.stream.seek(at.offset)
-        return
-    at.stream, left = pa.input_stream(path, compression=compression), at.offset
-    while left and (skipped := len(_read(at, min(left, 1 << 20)))):
-        left -= skipped
-    if left:
-        raise DataError(
-            f"{path} holds {left} bytes less than were read of it; put the file back, or start with --fresh"
-        )
+    def _csv_reader(self, at: _Partition, form: Form, end_bytes: int | None) -> LineReader:
+        path, offset, line = at.paths[at.place], at.offset, at.line
+        header, delimiter = self._csv.columns, "\t" if form.tabs else self._csv.delimiter
+        if header:
+            check_columns(header, "csv.columns")
+        else:
+            with closing(self._text(path, form, 0)) as stream:
+                first = first_line(stream, path)
+            header = header_of(first, delimiter, path)
+            if offset == 0:
+                offset, line = len(first), 2 if first else 1
+        stream = self._text(path, form, offset)
+        return LineReader(path, stream, offset, line, end_bytes, self._block_bytes, "csv", header, delimiter)
 
+    def _text(self, path: str, form: Form, offset: int) -> Stream:
+        if self._standard is None:
+            return open_text(path, form.compression, offset)
+        skip(self._standard, offset - self._standard.print.size_bytes, "standard input")
+        return self._standard
 
-def _lines(at: _Partition, block_bytes: int) -> tuple[bytes, bool]:
-    """Whole lines, and whether the file has no more; of a line beyond the limit only the first bytes.
+    def _read(self, at: _Partition, reader: LineReader | RowReader) -> RawBlock:
+        try:
+            return reader.read()
+        except DataError:
+            self._refuse_changed(at)  # which is why it could not be read
+            raise
 
-    Blocks are cut at the last line before a multiple of `block_bytes`, wherever reading began: also after a `seek`.
-    """
-    lines, passed = at.rest, len(at.rest)
-    at.rest, position = b"", at.offset + len(at.rest)
-    while more := _read(at, block_bytes - position % block_bytes):
-        position += len(more)
-        end = more.rfind(b"\n") + 1
-        passed += end or len(more)
-        if end:
-            begin = more.find(b"\n") if len(lines) > LINE_LIMIT_BYTES else 0
-            lines, at.rest = lines + more[begin:end], more[end:]
-            break
-        if len(lines) <= LINE_LIMIT_BYTES:
-            lines = (lines + more)[: LINE_LIMIT_BYTES + 1]
-    at.offset += passed
-    return lines, not more
+    def _finish(self, at: _Partition) -> None:
+        """Close a file that was read to its end; the last one stays the place to read on from, should it grow."""
+        if self._standard is None and at.reader is not None:
+            self._refuse_changed(at)
+            at.reader.close()
+            at.reader = None
+        if at.place + 1 < len(at.paths):
+            at.place, at.offset, at.line, at.end_bytes = at.place + 1, 0, 1, None
+        else:
+            at.ended = True
 
+    def _refuse_changed(self, at: _Partition) -> None:
+        """Only the last file of a partition may grow while it is read, and only one that is plain lines.
 
-def _finish(at: _Partition) -> None:
-    """Close a file that was read to its end; the last one stays the place to read on from, should it grow."""
-    at.stream.close()
-    at.stream = None
-    at.prints[at.place] = _print(at.paths[at.place])
-    if at.place + 1 < len(at.paths):
-        at.place, at.offset, at.line = at.place + 1, 0, 1
-    else:
-        at.ended = True
+        Raises:
+            DataError: it did otherwise.
+        """
+        path, end_bytes = at.paths[at.place], at.end_bytes
+        if self._standard is not None or end_bytes is None:
+            return
+        now_bytes, digest = print_of(path, end_bytes)
+        form, is_last = form_of(path, self._files), at.place + 1 == len(at.paths)
+        appended = now_bytes > end_bytes and digest == at.prints[at.place].digest
+        if appended and not form.columnar and form.compression is None:
+            if not is_last:
+                raise DataError(
+                    f"{path} has grown while it was read, and {at.paths[at.place + 1]} stands behind it; let the file "
+                    "that is written to be the last one by name"
+                )
+        elif (now_bytes, digest) != at.prints[at.place]:
+            raise DataError(
+                f"{path} has changed while it was read ({end_bytes} bytes then, {now_bytes} now); start again when it "
+                "is complete: only plain lines may grow"
+            )
 
-
-def _read(at: _Partition, size_bytes: int) -> bytes:
-    try:
-        return bytes(at.stream.read(size_bytes))
-    except OSError as error:
-        path = at.paths[at.place]
-        raise DataError(f"{path} cannot be read behind byte {at.offset}: {error}; mend it, or take it out") from None
-
-
-def _print(path: str, size_bytes: int | None = None) -> tuple[int, int]:
-    """Size on disk, and xxh3 of the first 64 KiB (of the first `size_bytes`, where the file was shorter once)."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(min(_PRINT_BYTES, size if size_bytes is None else size_bytes))
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened: {error.strerror}; put it back, or take it out of files") from None
-    return size, xxhash.xxh3_64_intdigest(head)
-
-
-def _verify(at: _Partition, place: int, known: tuple[str, int, int], finished: bool) -> None:
-    name, size, digest = known
-    path = at.paths[place] if place < len(at.paths) else None
-    if path is None or Path(path).name != name:
-        raise DataError(
-            f"{name} was read as file {place + 1} of its stage, and now {path or 'none'} stands there; {_MEND}"
-        )
-    now_size, now_digest = _print(path, size)
-    if now_size < size or now_digest != digest:
-        raise DataError(f"{path} is not the file that was read ({now_size} bytes now, {size} then); {_MEND}")
-    if finished and now_size > size:
-        raise DataError(f"{path} has grown since it was read to its end; put new events into a file behind it")
+    def _verify(self, at: _Partition, place: int, name: str, known: Print, finished: bool) -> None:
+        path = at.paths[place] if place < len(at.paths) else None
+        if path is None or Path(path).name != name:
+            raise DataError(
+                f"{name} was read as file {place + 1} of its stage, and now {path or 'none'} stands there; {_MEND}"
+            )
+        if self._standard is not None:
+            if not self._standard.begins_as(known):
+                raise DataError("standard input is not what was read before: feed it the same, or start with --fresh")
+            return
+        now = print_of(path, known.size_bytes)
+        whole = form_of(path, self._files).columnar and now.size_bytes != known.size_bytes
+        if now.size_bytes < known.size_bytes or now.digest != known.digest or whole:
+            raise DataError(
+                f"{path} is not the file that was read ({now.size_bytes} bytes now, {known.size_bytes} then); {_MEND}"
+            )
+        if finished and now.size_bytes > known.size_bytes:
+            raise DataError(f"{path} has grown since it was read to its end; put new events into a file behind it")
 
 
 _MEND: Final = "put back the files as they were (new ones may stand behind them), or start with --fresh"
+_MEND_SIDES: Final = "put back the files and the funnel as they were, or start with --fresh"

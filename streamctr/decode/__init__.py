@@ -1,5 +1,8 @@
-"""Bytes to columns: `Decoder.decode` turns a block of JSON lines into a batch of events."""
+"""Messages to columns: `Decoder.decode` turns a block of JSON, CSV or Arrow rows into a batch of events."""
 
-from streamctr.decode.decoder import Decoded, Decoder
+from streamctr.decode.cells import Cells, Parsed
+from streamctr.decode.csv import parse_csv
+from streamctr.decode.decoder import OTHER, Decoded, Decoder
+from streamctr.decode.rows import parse_rows
 
-__all__ = ["Decoded", "Decoder"]
+__all__ = ["OTHER", "Cells", "Decoded", "Decoder", "Parsed", "parse_csv", "parse_rows"]

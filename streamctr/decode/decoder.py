@@ -1,31 +1,32 @@
-"""Bytes to columns: a block of lines becomes a batch of events and the letters of what is malformed."""
+"""Blocks to events: messages are parsed, parted by stage and read, and what is malformed becomes a letter."""
 
 import base64
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, assert_never
 
 import numpy as np
-import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streamctr.decode.fields import Columns, Fields, choose_schema, read_block, read_messages
-from streamctr.decode.lines import Lines
-from streamctr.decode.moments import EARLIEST_MS, LATEST_MS, NO_TIME, times_ms
-from streamctr.errors import DataError
+from streamctr.decode.cells import Cells, Parsed
+from streamctr.decode.csv import parse_csv
+from streamctr.decode.jsonlines import JsonLines
+from streamctr.decode.rows import parse_rows
+from streamctr.decode.stages import StageReader, Told
+from streamctr.decode.tally import Tally
+from streamctr.decode.values import shown, texts
 from streamctr.events import EventBatch
-from streamctr.hashing import MISSING_ID, U64, combine, hash_bytes
 from streamctr.names import Names
-from streamctr.ports import Arrays, RawBlock, pack_text, unpack_text
+from streamctr.ports import Arrays, RawBlock
 from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
 
-_SAMPLE: Final = 8
-"""Messages from which the types of a block's fields are chosen first."""
+I64 = NDArray[np.int64]
+
+OTHER: Final = "(other)"
+"""In the place of a stage: messages that are of none."""
 _LETTER_BYTES: Final = 1 << 16
 """A longer malformed line is kept as its first bytes."""
-_EXAMPLE: Final = 400
-"""Characters of base64 of the example that an error shows; a multiple of four."""
+_IGNORED: Final = -1
+_REFUSED: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,185 +40,175 @@ class Decoded:
     """One for each good message."""
     derived: EventBatch
     """Events that fields of these messages tell of; late or not as their message."""
-    line_of: NDArray[np.int64]
-    """By which of `events` each derived one was told, (D,)."""
+    line_of: I64
+    """By which of `events` each derived one was told, (D,), ascending."""
     letters: list[dict[str, Any]]
-    """`reason`, `stage`, `path`, `line` (from 1), `bytes` (base64), in the order of lines."""
-    read: NDArray[np.int64]
+    """`reason`, `stage`, `path`, `line` (from 1), `bytes` (base64), `kind`, in the order of lines.
+
+    Those of CSV records also have their `header` and `delimiter`."""
+    read: I64
     """Messages of the stage, and events of it that other messages told of."""
-    rejected: NDArray[np.int64]
-    skipped: NDArray[np.int64]
+    rejected: I64
+    skipped: I64
 
 
-@dataclass(slots=True)
-class _FileTally:
-    """What the file that a partition is at has given so far."""
+class _Fault(NamedTuple):
+    """What is to become a letter."""
 
-    good: int = 0
-    reasons: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    """How often, the first one's line and its first bytes (base64); kept only while nothing was good."""
+    line: int
+    """Or row, in the block, from 0."""
+    stage: int
+    """At which it counts as rejected."""
+    derived: bool
+    """It is about an event that the message tells of; the message itself is good."""
+    reason: str
 
 
 class Decoder:
-    """Turns blocks of JSON lines into event columns by one rule of what a good message is (see `fields`).
+    """Turns blocks into event columns by one rule of what a good message is (see `values`).
 
-    What comes out depends on each line alone, never on how lines were cut into blocks.
+    What comes out depends on each message alone, never on how messages were cut into blocks.
     """
 
     def __init__(self, config: MessagesConfig, funnel: Funnel, features: FeaturesConfig, names: Names) -> None:
-        self._config, self._names, self._features = config, names, features
-        self._stages = funnel.names
-        users = config.user
-        seconds = config.time.unit == "s"
-        texts = tuple(dict.fromkeys((*users, *features.id)))
-        self._root = Fields(config.key[0], config.time.field, seconds, texts, features.numbers)
-        self._child = Fields(config.key[0], config.time.field, seconds, (), ())
-        self._seen: dict[str, Any] = {}
-        self._tallies: dict[int, _FileTally] = {}
+        self._config = config
+        self._stages = (*funnel.names, OTHER)
+        self._readers = {place: StageReader(config, funnel, features, place, names) for place in funnel.tellers}
+        self._fields = {place: reader.fields() for place, reader in self._readers.items()} | {-1: self._all_fields()}
+        self._json = {place: JsonLines(fields) for place, fields in self._fields.items()}
+        self._none = EventBatch.empty(features.event_id_columns, features.event_number_columns)
+        called = {text: place for place in self._readers for text in funnel.stages[place].config.called}
+        self._meant = called | {funnel.names[place]: place for place in self._readers}
+        keys = " and ".join(f'"{name}"' for name in config.key)
+        self._tally = Tally(config.rejects, f'the key in {keys} and the time in "{config.time.field}"')
 
     def decode(self, block: RawBlock) -> Decoded:
         """The events and letters of one block.
 
         Raises:
-            DataError: a file ended, and every message in it was malformed.
+            DataError: a file ended, and every message in it was malformed; or too many of the last messages were.
         """
-        fields = self._child if block.stage else self._root
-        lines = Lines(block.payload)
-        sample = lines.parse(lines.kept[:_SAMPLE])
-        columns = self._at_once(lines, fields, sample) or self._one_by_one(lines, fields)
-        events = self._events(columns, block.stage, fields)
-        lines.refuse({int(lines.kept[row]): reason for row, reason in columns.reasons.items()})
-        letters = [
-            {
-                "reason": reason,
-                "stage": self._stages[block.stage],
-                "path": block.path,
-                "line": block.first_line + line,
-                "bytes": base64.b64encode(lines.text(line, _LETTER_BYTES)).decode(),
-            }
-            for line, reason in sorted(lines.refused.items())
-        ]
-        self._count(block, len(events), letters)
-        n = len(self._stages) + 1
-        read, rejected = (np.bincount([block.stage], [count], n) for count in (lines.messages, len(letters)))
-        none = events.take(slice(0, 0))
-        counts = read.astype(np.int64), rejected.astype(np.int64), np.zeros(n, np.int64)
-        return Decoded(events, none, np.zeros(0, np.int64), letters, *counts)
+        parsed = self._parse(block)
+        stage_N, unlisted = self._stages_of(block, parsed)
+        refused = [_Fault(line, block.stage % len(self._stages), False, why) for line, why in parsed.refused.items()]
+        faults = refused + unlisted
+        told = []
+        for place in np.unique(stage_N[stage_N >= 0]).tolist():
+            rows = np.flatnonzero(stage_N == place)
+            part = self._readers[place].read(_taken(parsed.cells, self._fields[place], rows, len(stage_N)), len(rows))
+            lines = parsed.places[rows]
+            faults += [_Fault(int(lines[row]), place, False, reason) for row, reason in part.reasons.items()]
+            faults += [_Fault(int(lines[row]), stage, True, reason) for row, stage, reason in part.early]
+            told.append((part, rows))
+        faults.sort()
+        letters = [self._letter(block, parsed, fault) for fault in faults]
+        self._count_malformed(block, parsed, faults, letters)
+        events, derived, line_of = self._in_order(told)
+        not_messages = [fault.stage for fault in faults if fault.derived]
+        read = self._counted([fault.stage for fault in refused], stage_N, derived.stage, not_messages)
+        rejected = self._counted([fault.stage for fault in faults])
+        return Decoded(events, derived, line_of, letters, read, rejected, self._counted(stage_N[stage_N == _IGNORED]))
 
     def state(self) -> Arrays:
-        """What the files that are being read have given so far, as JSON."""
-        tallies = {place: (tally.good, tally.reasons) for place, tally in self._tallies.items()}
-        return {"tallies": pack_text(orjson.dumps(tallies, option=orjson.OPT_NON_STR_KEYS).decode())}
+        """What was malformed so far."""
+        return self._tally.state()
 
     def restore(self, arrays: Arrays) -> None:
         """Become what `state` described."""
-        tallies = orjson.loads(unpack_text(arrays["tallies"]))
-        self._tallies = {
-            int(place): _FileTally(good, {reason: tuple(first) for reason, first in reasons.items()})
-            for place, (good, reasons) in tallies.items()
+        self._tally.restore(arrays)
+
+    def _all_fields(self) -> dict[str, bool]:
+        """The fields of messages of all stages, and the one that says which."""
+        fields = {} if self._config.stage is None else {self._config.stage: False}
+        for reader in self._readers.values():
+            for name, only_number in reader.fields().items():
+                fields[name] = fields.get(name, True) and only_number
+        return fields
+
+    def _parse(self, block: RawBlock) -> Parsed:
+        match block.kind:
+            case "json":
+                return self._json[block.stage].parse(block.payload)
+            case "csv":
+                return parse_csv(block, tuple(self._fields[block.stage]), self._config.csv)
+            case "arrow":
+                return parse_rows(block, tuple(self._fields[block.stage]))
+            case _:
+                assert_never(block.kind)
+
+    def _stages_of(self, block: RawBlock, parsed: Parsed) -> tuple[I64, list[_Fault]]:
+        """The stage of each message, (N,), or that it is ignored or refused, and why."""
+        n, name = len(parsed.places), self._config.stage
+        if block.stage >= 0 or name is None:
+            return np.full(n, block.stage, np.int64), []
+        found, reasons = texts(parsed.cells[name], n)
+        encoded = found.dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        meant = [self._meant.get(value, _IGNORED if value in self._config.ignore else _REFUSED) for value in values]
+        places = encoded.indices.fill_null(len(values)).to_numpy()
+        stage_N = np.array([*meant, _REFUSED], np.int64)[places]
+        wanted = f"none of {', '.join(self._meant)}" + (" nor of ignore" if self._config.ignore else "")
+        words = [f"is {shown(value)}, {wanted}" for value in values] + ["is missing"]
+        rows = np.flatnonzero(stage_N == _REFUSED).tolist()
+        lines = parsed.places.tolist()
+        other = len(self._stages) - 1
+        why = [(row, reasons.get(row, words[places[row]])) for row in rows]
+        return stage_N, [_Fault(lines[row], other, False, f'stage "{name}" {fault}') for row, fault in why]
+
+    def _in_order(self, told: list[tuple[Told, I64]]) -> tuple[EventBatch, EventBatch, I64]:
+        """All events in the order of their messages, those derived, and by which event each of these was told."""
+        if not told:
+            return self._none, self._none, np.zeros(0, np.int64)
+        rows = np.concatenate([rows[part.good] for part, rows in told])
+        events = EventBatch.concat([part.events for part, _ in told])
+        if len(told) > 1:
+            order = np.argsort(rows)
+            rows, events = rows[order], events.take(order)
+        tellings = [(batch, rows_of[which]) for part, rows_of in told for batch, which in part.derived]
+        if not tellings:
+            return events, self._none, np.zeros(0, np.int64)
+        derived = EventBatch.concat([batch for batch, _ in tellings])
+        line_of = np.searchsorted(rows, np.concatenate([which for _, which in tellings]))
+        order = np.lexsort((derived.stage, line_of))
+        return events, derived.take(order), line_of[order]
+
+    def _letter(self, block: RawBlock, parsed: Parsed, fault: _Fault) -> dict[str, Any]:
+        letter = {
+            "reason": fault.reason,
+            "stage": self._stages[fault.stage],
+            "path": block.path,
+            "line": block.first_line + fault.line,
+            "bytes": base64.b64encode(parsed.text(fault.line, _LETTER_BYTES)).decode(),
+            "kind": block.kind,
         }
+        csv = {"header": list(block.header), "delimiter": block.delimiter}
+        return letter | csv if block.kind == "csv" else letter
 
-    def _at_once(self, lines: Lines, fields: Fields, sample: list[dict[str, Any]]) -> Columns | None:
-        """The columns of the whole block; None where it is empty, or one value is not of its field's type."""
-        schema = choose_schema(sample, fields, self._seen)
-        if schema is None or len(lines.kept) == 0:
-            return None
-        columns = read_block(lines.payload(), schema, fields)
-        return columns if columns is not None and len(columns.key) == len(lines.kept) else None
+    def _count_malformed(
+        self, block: RawBlock, parsed: Parsed, faults: list[_Fault], letters: list[dict[str, Any]]
+    ) -> None:
+        numbered: list[tuple[int, dict[str, Any]]] = []
+        if faults:
+            lines = np.sort(np.append(parsed.places, np.array(list(parsed.refused), np.int64)))
+            numbers = np.searchsorted(lines, [fault.line for fault in faults]).tolist()
+            paired = zip(numbers, faults, letters, strict=True)
+            numbered = [(number, letter) for number, fault, letter in paired if not fault.derived]
+        self._tally.count(block, parsed.messages, numbered)
 
-    def _one_by_one(self, lines: Lines, fields: Fields) -> Columns:
-        """The columns of the lines that the strict parser takes; at once where it shows what was wrong."""
-        messages = lines.parse(lines.kept)
-        return self._at_once(lines, fields, messages) or read_messages(messages, fields)
-
-    def _events(self, columns: Columns, stage: int, fields: Fields) -> EventBatch:
-        """Events of the messages that are good; `columns.reasons` gets those that are not."""
-        time_ms = np.max([times_ms(column, self._config.time) for column in columns.times], axis=0)
-        _refuse_values(columns, time_ms, fields)
-        if columns.reasons:
-            good = np.ones(len(time_ms), np.bool_)
-            good[list(columns.reasons)] = False
-            columns, time_ms = columns.take(np.flatnonzero(good)), time_ms[good]
-        root, _, _ = _hash(columns.key)
-        hashed = {name: self._identities(name, column) for name, column in columns.texts.items()}
-        missing = np.full(len(time_ms), MISSING_ID, np.uint64)
-        user = hashed.get(self._config.user[0], missing) if self._config.user else missing
-        ids = [hashed.get(name, missing) for name in self._features.id]
-        absent = np.full(len(time_ms), np.nan)
-        numbers = [columns.numbers.get(name, absent) for name in self._features.number]
-        bits = [number.view(np.uint64) for number in numbers]
-        return EventBatch(
-            time_ms=time_ms,
-            stage=np.full(len(time_ms), stage, np.int64),
-            root=root,
-            user=user,
-            ids_NF=_table(ids, len(time_ms), np.uint64),
-            numbers_NM=_table(numbers, len(time_ms), np.float64),
-            content=combine([time_ms.view(np.uint64), missing + np.uint64(stage), root, user, *ids, *bits]),
-            value=absent,
-            weight=np.ones(len(time_ms)),
-        )
-
-    def _identities(self, name: str, column: Any) -> U64:
-        ids, distinct, texts = _hash(column)
-        if self._names.wants(name):
-            self._names.offer(name, {key: text.decode() for key, text in zip(distinct.tolist(), texts, strict=True)})
-        return ids
-
-    def _count(self, block: RawBlock, good: int, letters: list[dict[str, Any]]) -> None:
-        """Add to the tally of the block's file; a file that ends without a good message stops the run."""
-        tally = self._tallies.setdefault(block.partition, _FileTally())
-        tally.good += good
-        if tally.good:
-            tally.reasons.clear()
-        else:
-            for letter in letters:
-                times, line, text = tally.reasons.get(letter["reason"], (0, letter["line"], letter["bytes"][:_EXAMPLE]))
-                tally.reasons[letter["reason"]] = (times + 1, line, text)
-        if not block.file_ended:
-            return
-        if not block.ended:  # the last file may grow: what it gave counts then too
-            del self._tallies[block.partition]
-        if tally.reasons:
-            reason, (times, line, text) = max(tally.reasons.items(), key=lambda item: item[1][0])
-            read = sum(first[0] for first in tally.reasons.values())
-            raise DataError(
-                f"{block.path}: every one of its {read} messages is malformed, {times} of them because: {reason}. "
-                f"Line {line} is {base64.b64decode(text)!r}. Wanted is one JSON object a line, with the key in "
-                f'"{self._config.key[0]}" and the time in "{self._config.time.field}": mend the file or the run file'
-            )
+    def _counted(self, *places: Any) -> I64:
+        """How often each stage occurs, (K + 1,); what is of none counts last."""
+        n = len(self._stages)
+        listed = np.concatenate([np.asarray(column, np.int64) for column in places])
+        return np.bincount(np.where(listed < 0, n - 1, listed), minlength=n).astype(np.int64)
 
 
-def _refuse_values(columns: Columns, time_ms: NDArray[np.int64], fields: Fields) -> None:
-    """Give reasons for values that have the right type and are not good: the first one of a message counts."""
-    key, time = f'key "{fields.key}"', f'time "{fields.time}"'
-    no_key = _null(columns.key)
-    no_time = np.all([_null(column) for column in columns.times], axis=0)
-    faults = {
-        f"{key} is missing": no_key,
-        f"{key} is empty": pc.equal(columns.key.cast(pa.string()), "").fill_null(False).to_numpy(zero_copy_only=False),
-        f"{time} is missing": no_time,
-        f"{time} is not ISO-8601 such as 2022-04-26T00:00:00Z": ~no_time & (time_ms == NO_TIME),
-        f"{time} is outside 2000 to 2100 (a number counts as {'s' if fields.seconds else 'ms'})": (time_ms != NO_TIME)
-        & ((time_ms < EARLIEST_MS) | (time_ms >= LATEST_MS)),
-    }
-    for reason, faulty in faults.items():
-        for row in np.flatnonzero(faulty).tolist():
-            columns.reasons.setdefault(row, reason)
-
-
-def _null(column: Any) -> NDArray[np.bool_]:
-    return np.asarray(column.is_null().to_numpy(zero_copy_only=False))
-
-
-def _hash(column: Any) -> tuple[U64, U64, list[bytes]]:
-    """The ids of a column of texts, integers or booleans; the distinct ones without missing; and their texts."""
-    encoded = column.dictionary_encode()
-    texts = encoded.dictionary.cast(pa.string()).cast(pa.binary()).to_pylist()
-    hashes = hash_bytes(texts)
-    places = encoded.indices.fill_null(len(texts)).to_numpy()
-    return np.append(hashes, np.uint64(MISSING_ID))[places], hashes, texts
-
-
-def _table(columns: list[Any], n_rows: int, kind: type) -> NDArray[Any]:
-    return np.stack(columns, axis=1) if columns else np.empty((n_rows, 0), kind)
+def _taken(cells: dict[str, Cells], fields: dict[str, bool], rows: I64, n: int) -> dict[str, Cells]:
+    """The fields of some of the `n` messages."""
+    if len(rows) == n:
+        return cells
+    places = {int(row): place for place, row in enumerate(rows)} if any(cells[f].strange for f in fields) else {}
+    taken = {}
+    for name in fields:
+        strange = {places[row]: what for row, what in cells[name].strange.items() if row in places}
+        taken[name] = Cells(tuple(array.take(rows) for array in cells[name].arrays), strange)
+    return taken

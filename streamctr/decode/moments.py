@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamctr.kernel import kernel
-from streamctr.schema import TimeConfig
 
 I64 = NDArray[np.int64]
 
@@ -144,17 +143,33 @@ def _zone_ms(local_ms: I64, zone: ZoneInfo) -> I64:
 
 
 def number_ms(numbers: Any, unit: str) -> I64:
-    """Milliseconds of integers in ms, or of numbers in s rounded to ms, (N,); NO_TIME where null."""
-    if unit == "ms":
+    """Milliseconds of numbers in ms, s (rounded) or us (cut down), (N,); NO_TIME where null.
+
+    What is out of bounds is moved next to them.
+    """
+    if unit == "ms" and pa.types.is_int64(numbers.type):
         ms = numbers.fill_null(0).to_numpy()
     else:
-        ms = np.rint(numbers.cast(pa.float64(), safe=False).fill_null(0).to_numpy() * 1000)
+        values = np.nan_to_num(numbers.cast(pa.float64(), safe=False).fill_null(0).to_numpy())
+        ms = {"ms": values, "s": np.rint(values * 1000), "us": np.floor(values) // 1000}[unit]
     within = np.clip(ms, EARLIEST_MS - 1, LATEST_MS).astype(np.int64)
-    return np.where(numbers.is_null().to_numpy(zero_copy_only=False), NO_TIME, within)
+    return np.where(_null(numbers), NO_TIME, within)
 
 
-def times_ms(column: Any, config: TimeConfig) -> I64:
-    """Milliseconds of a column of texts or numbers, (N,); numbers out of bounds are moved next to them."""
-    if pa.types.is_string(column.type):
-        return iso_ms(column, ZoneInfo(config.zone))
-    return number_ms(column, config.unit)
+def stamp_ms(stamps: Any, zone: ZoneInfo) -> I64:
+    """Milliseconds of Arrow timestamps, cut down, (N,); those without a zone are read in `zone`; NO_TIME where null.
+
+    What is out of bounds is moved next to them.
+    """
+    ticks = stamps.cast(pa.int64()).fill_null(0).to_numpy()
+    per_s = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[stamps.type.unit]
+    if per_s == 1:
+        ticks, per_s = np.clip(ticks, -LATEST_MS, LATEST_MS) * 1000, 1000
+    ms = np.clip(ticks // (per_s // 1000), EARLIEST_MS - _DAY_MS, LATEST_MS + _DAY_MS)
+    if stamps.type.tz is None:
+        ms = ms - _zone_ms(ms, zone)
+    return np.where(_null(stamps), NO_TIME, ms)
+
+
+def _null(column: Any) -> NDArray[np.bool_]:
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False))

@@ -1,5 +1,6 @@
-"""What a root is described by: transforms, time parts, and the encoder that gives every row its columns."""
+"""What a root is described by: columns of its messages and of lookup tables, and what is made of them."""
 
 from streamctr.features.encode import Encoder
+from streamctr.features.lookup import Lookup
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "Lookup"]

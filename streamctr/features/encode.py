@@ -1,16 +1,19 @@
 """Encode once, at the root: a row of columns that waits with the open root and leaves with each of its samples.
 
-Legend: S slots of open roots, F ids, M numbers, L behaviours, C ids taken of each, R rows.
+Legend: S slots of open roots, N roots, K stages, F ids, M numbers, V values, L behaviours, C ids taken of each, R rows.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamctr.features.transforms import local_ms, time_part, transform
-from streamctr.hashing import hash_texts
+from streamctr.events import EventBatch
+from streamctr.features.lookup import Lookup
+from streamctr.features.roots import RootColumns
+from streamctr.hashing import U64
 from streamctr.history import HistoryBuffer
 from streamctr.join import Joined
 from streamctr.names import Names
@@ -18,7 +21,7 @@ from streamctr.ports import Arrays
 from streamctr.samples import NEVER_MS, History, SampleBatch
 from streamctr.schema import FeaturesConfig, Funnel
 
-_PARTS = {"hour": hash_texts([str(hour) for hour in range(24)]), "weekday": hash_texts([str(day) for day in range(7)])}
+NO_LOOKUPS: Final[Mapping[str, Lookup]] = {}
 
 
 class Encoder:
@@ -30,17 +33,31 @@ class Encoder:
         zone: of hour and weekday.
         max_users: bound of each history.
         names: told of the values of sliced ids, in release order.
+        lookups: those that the features declare, by name.
+
+    Raises:
+        ConfigError: a lookup's key is not known where it stands.
     """
 
-    def __init__(self, features: FeaturesConfig, funnel: Funnel, zone: ZoneInfo, max_users: int, names: Names) -> None:
-        self._features, self._zone, self._names = features, zone, names
+    def __init__(
+        self,
+        features: FeaturesConfig,
+        funnel: Funnel,
+        zone: ZoneInfo,
+        max_users: int,
+        names: Names,
+        lookups: Mapping[str, Lookup] = NO_LOOKUPS,
+    ) -> None:
+        self._features, self._names, self._n_stages = features, names, len(funnel.stages)
+        self._roots = RootColumns(features, zone, lookups)
+        self._lookup_texts = {name: texts for lookup in lookups.values() for name, texts in lookup.texts.items()}
         self._valued = list(funnel.valued)
         self._stages = [funnel.names.index(history.of) for history in features.history.values()]
-        self._taken = [[features.id.index(name) for name in h.take] for h in features.history.values()]
+        self._taken = [[features.ids.index(name) for name in h.take] for h in features.history.values()]
         self._buffers = {name: HistoryBuffer(h, max_users) for name, h in features.history.items()}
         self._open = self._columns(0)
-        for part in features.time:
-            names.offer(part, {int(value): str(place) for place, value in enumerate(_PARTS[part])})
+        for name, texts in self._roots.texts.items():
+            names.offer(name, texts)
 
     def encode(self, joined: Joined) -> SampleBatch:
         """Fill in the chunk's new roots, run the histories over it, and give every row the columns of its root."""
@@ -48,7 +65,9 @@ class Encoder:
         roots = joined.joins.stage == 0
         slots, events = joined.joins.slot[roots], joined.joins.event[roots]
         time_ms = joined.joins.time_ms[roots]
-        self._fill(slots, joined.events.ids_NF[events], joined.events.numbers_NM[events], time_ms)
+        ids_NF, numbers_NM = self._roots.of(time_ms, joined.events.ids_NF[events], joined.events.numbers_NM[events])
+        self._claim(ids_NF)
+        self._open["ids_NF"][slots], self._open["numbers_NM"][slots] = ids_NF, numbers_NM
         self._open["user"][slots] = joined.events.user[events]
         self._open["weight"][slots] = joined.events.weight[events]
         for place, stage in enumerate(self._valued):
@@ -62,6 +81,28 @@ class Encoder:
             root = (time_ms, self._open["user"][slots], slots)
             buffer.run(root, behaviour, self._open[f"history{place}.ids"], self._open[f"history{place}.length"])
         return self._rows(joined)
+
+    def encode_roots(self, events: EventBatch) -> SampleBatch:
+        """The rows that would announce these roots if they came now: histories as they stand, nothing remembered."""
+        n, time_ms = len(events), events.time_ms
+        ids_NF, numbers_NM = self._roots.of(time_ms, events.ids_NF, events.numbers_NM)
+        at_ms = np.full((n, self._n_stages), NEVER_MS)
+        at_ms[:, 0] = time_ms
+        value_NV = np.full((n, len(self._valued)), np.nan)
+        value_NV[:, [place for place, stage in enumerate(self._valued) if stage == 0]] = events.value[:, None]
+        return SampleBatch(
+            ordinal=np.arange(n),
+            emit_ms=time_ms,
+            root=events.root,
+            says=np.zeros((n, self._n_stages), np.uint8),
+            label=np.zeros((n, self._n_stages), np.uint8),
+            at_ms=at_ms,
+            ids_NF=ids_NF,
+            numbers_NM=numbers_NM,
+            value_NV=value_NV,
+            weight=events.weight.astype(np.float32),
+            histories=tuple(History(*buffer.show(time_ms, events.user)) for buffer in self._buffers.values()),
+        )
 
     def size_bytes(self) -> dict[str, int]:
         """Bytes of the features of open roots, and of the histories."""
@@ -84,19 +125,16 @@ class Encoder:
             prefix = f"history.{name}."
             buffer.restore({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
 
-    def _fill(
-        self, slots: NDArray[np.int64], ids: NDArray[np.uint64], raw: NDArray[np.float64], time_ms: NDArray[np.int64]
-    ) -> None:
-        ids_NF, numbers_NM = self._open["ids_NF"], self._open["numbers_NM"]
-        declared = len(self._features.id)
-        ids_NF[slots, :declared] = ids
-        local = local_ms(time_ms, self._zone)
-        for place, part in enumerate(self._features.time):
-            ids_NF[slots, declared + place] = _PARTS[part][time_part(local, part)]
-        for place, number in enumerate(self._features.number.values()):
-            numbers_NM[slots, place] = transform(raw[:, place], number.transform)
+    def _claim(self, ids_NF: U64) -> None:
+        """Tell the names of new roots' ids; what lookups added was not told of when it was decoded."""
         for place, name in enumerate(self._features.ids):
-            self._names.claim(name, ids_NF[slots, place])
+            if not self._names.wants(name):
+                continue
+            texts = self._lookup_texts.get(name, {})
+            if texts:
+                present = np.unique(ids_NF[:, place]).tolist()
+                self._names.offer(name, {value: texts[value] for value in present if value in texts})
+            self._names.claim(name, ids_NF[:, place])
 
     def _rows(self, joined: Joined) -> SampleBatch:
         rows, n = joined.rows, len(joined.rows.slot)
@@ -121,8 +159,8 @@ class Encoder:
     def _columns(self, size: int) -> dict[str, NDArray[Any]]:
         columns: dict[str, NDArray[Any]] = {
             "user": np.zeros(size, np.uint64),
-            "ids_NF": np.zeros((size, len(self._features.ids)), np.uint64),
-            "numbers_NM": np.zeros((size, len(self._features.numbers)), np.float32),
+            "ids_NF": np.zeros((size, self._features.id_columns), np.uint64),
+            "numbers_NM": np.zeros((size, self._features.number_columns), np.float32),
             "weight": np.zeros(size, np.float32),
             "value_NV": np.zeros((size, len(self._valued)), np.float64),
         }

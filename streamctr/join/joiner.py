@@ -88,6 +88,11 @@ class Joiner:
             closed=np.zeros(chunk_rows, np.int64),
         )
 
+    @property
+    def rows(self) -> int:
+        """How many rows it has said: the ordinal of the next one."""
+        return self._ordinal
+
     def push(self, events: EventBatch, advance_ms: int) -> Iterator[Joined]:
         """Take ordered events, then fire all timers due by `advance_ms` (not before the newest event)."""
         begin, done = 0, False

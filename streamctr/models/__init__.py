@@ -7,10 +7,10 @@ from pydantic import BeforeValidator, Field
 
 from streamctr.models.esmm import Esmm, EsmmConfig
 from streamctr.models.lr import Lr, LrConfig
-from streamctr.models.port import InputShape, Model, ModelInput, SequenceInput, Targets
+from streamctr.models.port import HistoryShape, InputShape, Model, ModelInput, SequenceInput, Targets
 
-__all__ = ["EsmmConfig", "InputShape", "LrConfig", "Model", "ModelConfig", "ModelInput", "SequenceInput", "Targets"]
-__all__ += ["build"]
+__all__ = ["EsmmConfig", "HistoryShape", "InputShape", "LrConfig", "Model", "ModelConfig", "ModelInput"]
+__all__ += ["SequenceInput", "Targets", "build"]
 
 
 def _short_form(value: Any) -> Any:

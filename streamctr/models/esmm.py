@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import nn
 
 from streamctr.errors import ConfigError
-from streamctr.layers import Towers, mean_pool, product_logit
+from streamctr.layers import Towers, history_pool, product_logit
 from streamctr.models.port import InputShape, ModelInput, Targets
-from streamctr.schema import Config, Funnel
+from streamctr.schema import Config, FeaturesConfig, Funnel
 
 
 class EsmmConfig(Config):
@@ -38,18 +38,29 @@ class EsmmConfig(Config):
                 )
         return width, init_std
 
+    def check(self, features: FeaturesConfig) -> None:
+        """Any features will do."""
+
 
 class Esmm(nn.Module):
     """p(stage | root) is the product of the conditional probabilities down to it; only that is trained (eq. 2)."""
 
     def __init__(self, config: EsmmConfig, shape: InputShape, bias_S: torch.Tensor, generator: torch.Generator) -> None:
         super().__init__()
-        columns = shape.ids + sum(columns for _, columns in shape.histories)
-        self.towers = Towers(columns * shape.width + 2 * shape.numbers, config.towers, bias_S, generator)
+        columns = shape.ids + sum(history.columns for history in shape.histories)
+        inputs = columns * shape.width + shape.numbers + shape.flags
+        self.towers = Towers(inputs, config.towers, bias_S, generator)
+        self.pools = nn.ModuleList(
+            history_pool(history.pool, history.targets, history.steps, shape.width, generator)
+            for history in shape.histories
+        )
 
     def forward(self, x: ModelInput) -> torch.Tensor:
         """Conditional logits (B, S)."""
-        pooled = (mean_pool(history.values_BTCW, history.mask_BT).flatten(1) for history in x.histories)
+        pooled = (
+            pool(history.values_BTCW, history.mask_BT, x.ids_BFW).flatten(1)
+            for pool, history in zip(self.pools, x.histories, strict=True)
+        )
         logits_BS: torch.Tensor = self.towers(
             torch.cat((x.ids_BFW.flatten(1), x.numbers_BM, x.missing_BM, *pooled), dim=1)
         )

@@ -5,9 +5,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from streamctr.layers import mean_pool
+from streamctr.errors import ConfigError
+from streamctr.layers import POOLS
 from streamctr.models.port import InputShape, ModelInput, Targets
-from streamctr.schema import Config, Funnel
+from streamctr.schema import Config, FeaturesConfig, Funnel
 
 
 class LrConfig(Config):
@@ -24,21 +25,35 @@ class LrConfig(Config):
         """Width of its table rows, one weight a head, and the deviation of new ones: 0."""
         return len(funnel.stages) - 1, 0.0
 
+    def check(self, features: FeaturesConfig) -> None:
+        """Refuse what a sum of weights cannot do.
+
+        Raises:
+            ConfigError: a history is combined by attention.
+        """
+        for name, history in features.history.items():
+            if history.pool == "attention":
+                raise ConfigError(
+                    f"model lr adds up weights and cannot weigh behaviours by attention; "
+                    f"set features.history.{name}.pool to mean, sum or max, or use model esmm"
+                )
+
 
 class Lr(nn.Module):
-    """logit_s = sum of the weights of the ids + mean of those in each history + linear in the numbers + bias."""
+    """logit_s = sum of the weights of the ids + those of bags and histories, pooled + linear in the numbers + bias."""
 
     def __init__(self, shape: InputShape, bias_S: torch.Tensor) -> None:
         super().__init__()
-        self.numbers = nn.Parameter(torch.zeros(len(bias_S), 2 * shape.numbers))
+        self.numbers = nn.Parameter(torch.zeros(len(bias_S), shape.numbers + shape.flags))
+        self._pools = [POOLS[history.pool] for history in shape.histories if history.pool != "attention"]
         self.bias = nn.Parameter(bias_S.clone())
 
     def forward(self, x: ModelInput) -> torch.Tensor:
         """Conditional logits (B, S)."""
         numbers_BM = torch.cat((x.numbers_BM, x.missing_BM), dim=1)
         logits_BS = nn.functional.linear(numbers_BM, self.numbers, self.bias) + x.ids_BFW.sum(1)
-        for history in x.histories:
-            logits_BS = logits_BS + mean_pool(history.values_BTCW, history.mask_BT).sum(1)
+        for pool, history in zip(self._pools, x.histories, strict=True):
+            logits_BS = logits_BS + pool(history.values_BTCW, history.mask_BT).sum(1)
         return logits_BS
 
     def loss(self, logits_BS: torch.Tensor, targets: Targets) -> torch.Tensor:

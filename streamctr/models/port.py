@@ -1,19 +1,59 @@
 """What a model reads and offers. Legend: B rows, S stages behind the root, F ids, M numbers, T steps, C columns."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
+
+from streamctr.errors import ConfigError
+from streamctr.schema import FeaturesConfig
+from streamctr.schema.features import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryShape:
+    """A history of so many steps; `targets` are the places in `FeaturesConfig.ids` of the fields that it takes."""
+
+    steps: int
+    targets: tuple[int, ...]
+    pool: Pool | Literal["attention"] = "mean"
+
+    @property
+    def columns(self) -> int:
+        """How many ids a behaviour has."""
+        return len(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
 class InputShape:
-    """Sizes of a run's input; `histories` holds (steps T, columns C) of each."""
+    """Sizes of a run's input: looked-up ids and bags, numbers with vectors' columns, flags of what may be missing."""
 
     ids: int
     numbers: int
+    flags: int
     width: int
-    histories: tuple[tuple[int, int], ...]
+    histories: tuple[HistoryShape, ...] = ()
+
+    @classmethod
+    def of(cls, features: FeaturesConfig, width: int) -> "InputShape":
+        """The sizes that follow from the features, for table rows of so many numbers.
+
+        Raises:
+            ConfigError: a history takes what is no id feature.
+        """
+        for name, history in features.history.items():
+            for field in history.take:
+                if field not in features.ids:
+                    raise ConfigError(
+                        f'features.history.{name}.take: "{field}" is not an id feature; '
+                        f"the id features are {features.ids}"
+                    )
+        histories = tuple(
+            HistoryShape(history.last, tuple(features.ids.index(field) for field in history.take), history.pool)
+            for history in features.history.values()
+        )
+        flags = len(features.number) + len(features.vector)
+        return cls(len(features.tables), features.number_columns, flags, width, histories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +66,10 @@ class SequenceInput:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """A batch as a model sees it: looked-up ids, standardised numbers with flags of the missing ones, histories."""
+    """A batch as a model sees it: looked-up ids, then pooled bags; numbers, then vectors; flags (1: missing).
+
+    `missing_BM` has a flag for each number, then one for each vector.
+    """
 
     ids_BFW: torch.Tensor
     numbers_BM: torch.Tensor

@@ -23,13 +23,13 @@ Rows = Annotated[int, BeforeValidator(parse_rows), Field(ge=1, le=2**30)]
 
 
 class TablesConfig(Config):
-    """Fixed-size tables, one per id feature unless shared, all learned by row-wise Adagrad that forgets."""
+    """Fixed-size tables, one per id or bag feature unless shared, all learned by row-wise Adagrad that forgets."""
 
     rows: Rows = Field(
         default=2**20, description="rows of a table; 4 bytes each, and more only for rows that were learned"
     )
     width: int = Field(default=16, ge=1, le=1024, description="numbers a row, where the model does not say itself")
-    shared: Mapping[str, str] = Field(default_factory=dict, description="id feature: the table that it uses")
+    shared: Mapping[str, str] = Field(default_factory=dict, description="id or bag feature: the table that it uses")
     sizes: Mapping[str, Rows] = Field(default_factory=dict, description="table: its rows, where not `rows`")
     lr: float = Field(default=0.05, gt=0)
     eps: float = Field(default=1e-8, gt=0)

@@ -41,10 +41,10 @@ class FusedTable:
     """
 
     def __init__(self, config: TablesConfig, features: tuple[str, ...], width: int, init_std: float, seed: int) -> None:
-        """Lay out the tables of `features`; memory is committed as rows are learned.
+        """Lay out the tables of `features` (ids, then bags); memory is committed as rows are learned.
 
         Raises:
-            ConfigError: `shared` names no id feature, or `sizes` no table.
+            ConfigError: `shared` names no id or bag feature, or `sizes` no table.
         """
         tables = _tables_of(config, features)
         names = tuple(dict.fromkeys(tables))
@@ -68,6 +68,11 @@ class FusedTable:
         """Number of rows that were learned."""
         return self._learned
 
+    @property
+    def places(self) -> int:
+        """Number of rows that all tables have room for."""
+        return len(self._slot_R)
+
     def bytes(self) -> int:
         """Size in bytes of the learned rows: what `state` holds."""
         return self._learned * (4 * self.width + 4 + 8)
@@ -77,7 +82,8 @@ class FusedTable:
     ) -> NDArray[np.int64]:
         """Rows (N, T, C) of ids (N, C), with T = 1, or (N, T, C); `columns` (C,) are places in `features`.
 
-        Steps at and behind `length_N` have row -1: their numbers are 0 and they learn nothing.
+        A bag's items are steps of one column. Steps at and behind `length_N` have row -1: their numbers are 0 and they
+        learn nothing.
         """
         ids_NTC = ids[:, None, :] if ids.ndim == 2 else ids
         n, steps, _ = ids_NTC.shape
@@ -132,7 +138,7 @@ def _tables_of(config: TablesConfig, features: tuple[str, ...]) -> tuple[str, ..
     """The table of each feature."""
     for feature in config.shared:
         if feature not in features:
-            raise ConfigError(f'tables.shared: "{feature}" is not an id feature; the id features are {features}')
+            raise ConfigError(f'tables.shared: "{feature}" is not an id feature; these are {features}')
     tables = tuple(config.shared.get(feature, feature) for feature in features)
     for table in config.sizes:
         if table not in tables:

@@ -1,6 +1,6 @@
 """A model with its tables, moments and optimiser: what scores and what learns, batch by batch.
 
-Legend: B rows, N rows of any number, S stages behind the root, F ids, M numbers, T steps, C columns, W width.
+Legend: B rows, N rows of any number, S stages behind the root.
 """
 
 import hashlib
@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 from streamctr import feedback
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
-from streamctr.models import InputShape, ModelInput, SequenceInput, build
+from streamctr.models import InputShape, build
 from streamctr.ports import Arrays
 from streamctr.samples import SampleBatch
-from streamctr.schema import FeaturesConfig, Funnel
+from streamctr.schema import Funnel
 from streamctr.tables import FusedTable
 from streamctr.training.config import Recipe
-from streamctr.training.moments import Moments, defaults
+from streamctr.training.inputs import Inputs
 from streamctr.training.optimizer import DenseOptimizer, finite
-
-Looked = tuple[ModelInput, list[torch.Tensor], list[NDArray[np.int64]]]
-"""A model's input, its table numbers as leaves, and the table rows (N, T, C) that they came from."""
 
 
 class Learner:
@@ -44,20 +41,17 @@ class Learner:
         if training.threads is not None:
             torch.set_num_threads(training.threads)
         feedback.check(training.delayed_feedback, recipe.funnel)
+        recipe.model.check(features)
         width, init_std = recipe.model.rows(recipe.funnel, recipe.tables.width, recipe.tables.init_std)
-        taken = _taken(features)
-        histories = tuple((h.last, len(h.take)) for h in features.history.values())
-        shape = InputShape(len(features.ids), len(features.numbers), width, histories)
+        shape = InputShape.of(features, width)
         generator = torch.Generator().manual_seed(training.seed)
-        self._columns = [np.arange(len(features.ids)), *taken]
         self._training = training
         self.block = min(256, training.batch)
         """Rows that are scored at once: a GEMM over another number of rows gives other last bits."""
         self.model = build(recipe.model, shape, start_logits(recipe.funnel, training.base_rate), generator)
-        self.table = FusedTable(recipe.tables, features.ids, width, init_std, training.seed)
-        self.moments = Moments(defaults(features))
-        inner = [(len(features.ids),), *histories]
-        self._buffers = [torch.zeros(max(self.block, training.batch), *sizes, width) for sizes in inner]
+        self.table = FusedTable(recipe.tables, features.tables, width, init_std, training.seed)
+        self._inputs = Inputs(features, shape, self.table, max(self.block, training.batch))
+        self.moments = self._inputs.moments
         self._parameters = dict(self.model.named_parameters())
         self._optimizer = DenseOptimizer(training, self._parameters)
 
@@ -68,7 +62,7 @@ class Learner:
         with torch.inference_mode():
             for start in range(0, len(rows), self.block):
                 block = rows.take(slice(start, start + self.block))
-                x, _, _ = self._look_up(block, pad_to=self.block)
+                x = self._inputs.of(block, self._inputs.look_up(block, pad_to=self.block))
                 logits_NS[start : start + len(block)] = self.model(x).numpy()[: len(block)]
         return logits_NS
 
@@ -78,40 +72,25 @@ class Learner:
         Returns:
             Whether the loss and all gradients were finite; where not, nothing was changed.
         """
-        x, leaves, places = self._look_up(rows)
-        for leaf in leaves:
+        looked = self._inputs.look_up(rows)
+        for leaf in looked.numbers:
             leaf.requires_grad_(True)
         targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label, rows.weight)
-        loss = self.model.loss(self.model(x), targets) / self._training.batch
+        logits_BS = self.model(self._inputs.of(rows, looked))
+        loss = self.model.loss(logits_BS, targets) / self._training.batch
         parameters = list(self._parameters.values())
-        grads = torch.autograd.grad(loss, [*parameters, *leaves])
-        dense, looked = grads[: len(parameters)], grads[len(parameters) :]
+        grads = torch.autograd.grad(loss, [*parameters, *looked.numbers])
+        dense, of_rows = grads[: len(parameters)], grads[len(parameters) :]
         table_grads = [
             grad.numpy().reshape(*place.shape, self.table.width) if grad.ndim < 4 else grad.numpy()
-            for grad, place in zip(looked, places, strict=True)
+            for grad, place in zip(of_rows, looked.places, strict=True)
         ]
-        row_gradients = self.table.sum_gradients(places, table_grads)
+        row_gradients = self.table.sum_gradients(looked.places, table_grads)
         if not (row_gradients.finite and math.isfinite(loss.item()) and finite(dense)):
             return False
         self._optimizer.step(dense)
         self.table.update(row_gradients)
         return True
-
-    def _look_up(self, rows: SampleBatch, pad_to: int = 0) -> Looked:
-        """A batch as a model sees it, in torch's own memory, zero-padded to `pad_to` rows."""
-        size = max(len(rows), pad_to)
-        numbers_BM, missing_BM = (_padded(part, size) for part in self.moments.standardise(rows.numbers_NM))
-        numbers, places = [], []
-        parts = [(rows.ids_NF, None), *((history.ids_NTC, history.length) for history in rows.histories)]
-        for (ids, length), columns, buffer in zip(parts, self._columns, self._buffers, strict=True):
-            places.append(self.table.rows(ids, columns, length))
-            numbers.append(buffer[:size].detach())
-            self.table.gather(places[-1], numbers[-1])
-        histories = []
-        for history, values_BTCW in zip(rows.histories, numbers[1:], strict=True):
-            mask_NT = np.arange(history.ids_NTC.shape[1]) < history.length[:, None]
-            histories.append(SequenceInput(values_BTCW, _padded(mask_NT, size)))
-        return ModelInput(numbers[0], numbers_BM, missing_BM, tuple(histories)), numbers, places
 
     def weights_sha256(self) -> str:
         """Hex digest of all parameters, learned table rows with their places, and moments."""
@@ -138,8 +117,35 @@ class Learner:
         for part, stateful in (("table", self.table), ("moments", self.moments), ("optimizer", self._optimizer)):
             stateful.restore({n[len(part) + 1 :]: a for n, a in arrays.items() if n.startswith(f"{part}.")})
 
+    def adopt(self, arrays: Arrays) -> None:
+        """Start from what another run's learner gave as its `state`, of the same features, tables and model.
+
+        Shapes are compared, not names of features: that the two runs mean the same by a column is for the caller.
+
+        Raises:
+            ConfigError: a part is missing, unknown or of another shape; nothing was changed.
+        """
+        wanted = {name: array.shape for name, array in self.state().items()}
+        learned = len(arrays["table.rows"]) if "table.rows" in arrays else 0
+        wanted |= {f"table.{name}": (learned,) for name in ("rows", "accumulator")}
+        wanted["table.weights"] = (learned, self.table.width)
+        for name in dict.fromkeys([*wanted, *arrays]):
+            there, here = (arrays[name].shape if name in arrays else "absent"), wanted.get(name, "absent")
+            if there != here:
+                raise ConfigError(_unfit(name, f"{there}", f"{here}"))
+        if learned and arrays["table.rows"].max() >= self.table.places:
+            raise ConfigError(_unfit("table.rows", f"up to {arrays['table.rows'].max()}", f"{self.table.places} rows"))
+        self.restore(arrays)
+
 
 _WEIGHTS = frozenset({"model", "table", "moments"})
+
+
+def _unfit(name: str, there: str, here: str) -> str:
+    return (
+        f"a learner to start from does not fit this run: {name} is {there} there and {here} here; "
+        "give both runs the same features, tables, model and training.optimizer, or start without it"
+    )
 
 
 def start_logits(funnel: Funnel, base_rate: Mapping[str, float]) -> torch.Tensor:
@@ -154,25 +160,3 @@ def start_logits(funnel: Funnel, base_rate: Mapping[str, float]) -> torch.Tensor
             raise ConfigError(f'training.base_rate: "{name}" is not a head with a bias of its own; these are {names}')
     rates = np.array([base_rate.get(name, 0.5) for name in names])
     return torch.tensor(np.log(rates) - np.log1p(-rates), dtype=torch.float32)
-
-
-def _taken(features: FeaturesConfig) -> list[NDArray[np.int64]]:
-    """Places of the ids that each history takes.
-
-    Raises:
-        ConfigError: a history takes what is no id feature.
-    """
-    for name, history in features.history.items():
-        for field in history.take:
-            if field not in features.ids:
-                raise ConfigError(
-                    f'features.history.{name}.take: "{field}" is not an id feature; the id features are {features.ids}'
-                )
-    return [np.array([features.ids.index(f) for f in h.take], np.int64) for h in features.history.values()]
-
-
-def _padded(values_NX: NDArray[np.float32] | NDArray[np.bool_], size: int) -> torch.Tensor:
-    """A copy in torch's own (aligned) memory with zero rows behind: views change the last bits of a GEMM."""
-    padded = torch.zeros((size, values_NX.shape[1]), dtype=torch.float32)
-    padded.numpy()[: len(values_NX)] = values_NX
-    return padded

@@ -1,4 +1,6 @@
-"""Running moments of the numbers. Legend: N rows, M numbers."""
+"""What a model sees of the numbers: running moments, and vectors. Legend: N rows, M numbers, V vectors."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +19,25 @@ class Moments:
     [[2.0], [-2.0]]
     """
 
-    def __init__(self, defaults_M: NDArray[np.float64]) -> None:
-        """Start without any value; a missing number counts as its default (M,), given after its transform."""
+    def __init__(self, defaults_M: NDArray[np.float64], moved_M: NDArray[np.bool_] | None = None) -> None:
+        """Start without any value.
+
+        Args:
+            defaults_M: what a missing number counts as, given after its transform.
+            moved_M: which numbers are standardised, default all; the others stay as they are.
+        """
         self._defaults_M = defaults_M
+        self._moved_M = np.ones(len(defaults_M), bool) if moved_M is None else moved_M
         self._count_M = np.zeros(len(defaults_M), np.float64)
         self._mean_M = np.zeros(len(defaults_M), np.float64)
         self._m2_M = np.zeros(len(defaults_M), np.float64)
 
     def update(self, numbers_NM: NDArray[np.float32]) -> None:
-        """Take in a block (Chan et al. 1979: means and sums of squares of two parts merged)."""
+        """Take in a block (Chan et al. 1979: means and sums of squares of two parts merged).
+
+        Columns behind the M numbers, those of vectors, are not looked at.
+        """
+        numbers_NM = numbers_NM[:, : len(self._defaults_M)]
         known_NM = np.isfinite(numbers_NM)
         values_NM = np.where(known_NM, numbers_NM, 0.0).astype(np.float64)
         count_M = known_NM.sum(axis=0).astype(np.float64)
@@ -38,14 +50,16 @@ class Moments:
         self._count_M = self._count_M + count_M
 
     def standardise(self, numbers_NM: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Standardised numbers and flags of the missing ones, both (N, M).
+        """Standardised numbers and flags of the missing ones, both (N, M); columns behind them are left out.
 
         The variance is (M2 + 1) / (n + 1): one prior observation of variance 1.
         """
+        numbers_NM = numbers_NM[:, : len(self._defaults_M)]
         missing_NM = ~np.isfinite(numbers_NM)
         values_NM = np.where(missing_NM, self._defaults_M, numbers_NM)
-        deviation_M = np.sqrt((self._m2_M + 1.0) / (self._count_M + 1.0))
-        return ((values_NM - self._mean_M) / deviation_M).astype(np.float32), missing_NM.astype(np.float32)
+        mean_M = np.where(self._moved_M, self._mean_M, 0.0)
+        deviation_M = np.where(self._moved_M, np.sqrt((self._m2_M + 1.0) / (self._count_M + 1.0)), 1.0)
+        return ((values_NM - mean_M) / deviation_M).astype(np.float32), missing_NM.astype(np.float32)
 
     def state(self) -> Arrays:
         """Counts, means and sums of squared deviations."""
@@ -56,15 +70,29 @@ class Moments:
         self._count_M, self._mean_M, self._m2_M = (arrays[name].copy() for name in ("count", "mean", "m2"))
 
 
+def vectors(numbers_NX: NDArray[np.float32], sizes_V: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors that stand side by side as they are, zeros for one with a missing number, and flags of those (N, V).
+
+    >>> vectors(np.array([[1.0, 2.0, np.nan, 4.0]], np.float32), (2, 2))
+    (array([[1., 2., 0., 0.]], dtype=float32), array([[0., 1.]], dtype=float32))
+    """
+    starts_V = np.cumsum([0, *sizes_V[:-1]])
+    known_NV = np.logical_and.reduceat(np.isfinite(numbers_NX), starts_V, axis=1)
+    values_NX = np.where(np.repeat(known_NV, sizes_V, axis=1), numbers_NX, np.float32(0.0))
+    return values_NX, (~known_NV).astype(np.float32)
+
+
 def defaults(features: FeaturesConfig) -> NDArray[np.float64]:
-    """What a missing number counts as, after its transform, (M,).
+    """What a missing number counts as, clipped and transformed as any other, (M,).
 
     Raises:
         ConfigError: a default that its transform cannot take.
     """
     values = []
     for name, number in features.number.items():
-        if number.transform == "log1p" and number.default < 0:
-            raise ConfigError(f"{name}.default {number.default} is negative, which log1p cannot take; set 0 or more")
-        values.append(np.log1p(number.default) if number.transform == "log1p" else number.default)
+        low, high = number.clip
+        value = min(max(number.default, -np.inf if low is None else low), np.inf if high is None else high)
+        if number.transform == "log1p" and value < 0:
+            raise ConfigError(f"{name}.default {value} is negative, which log1p cannot take; set 0 or more")
+        values.append(np.log1p(value) if number.transform == "log1p" else value)
     return np.array(values, np.float64)

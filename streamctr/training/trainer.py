@@ -46,6 +46,19 @@ class Judge(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Roots with a time in [from_ms, to_ms): they are scored and judged but teach nothing, moments included."""
+
+    from_ms: int
+    to_ms: int
+
+    def has(self, rows: SampleBatch) -> NDArray[np.bool_]:
+        """Which rows are of such roots, (N,)."""
+        root_ms = rows.at_ms[:, 0]
+        return np.asarray((root_ms >= self.from_ms) & (root_ms < self.to_ms))
+
+
 class Trainer:
     """Reads the emission log and scores, learns and judges in an order that only the log decides.
 
@@ -54,9 +67,12 @@ class Trainer:
     - Rows that train queue up; a full batch is one step, a part of one at a tick.
     - A tick comes before the first row at or behind each multiple of `judge.tick_ms`.
     - From `frozen_ms` of emission time on nothing is learned any more; scoring and judging go on.
+    - From roots that are `held_out` nothing is ever learned.
     """
 
-    def __init__(self, recipe: Recipe, judge: Judge, frozen_ms: int | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, judge: Judge, frozen_ms: int | None = None, held_out: HeldOut | None = None
+    ) -> None:
         """Start untrained.
 
         Raises:
@@ -72,6 +88,7 @@ class Trainer:
         self._entire_space = recipe.model.entire_space
         self._frozen_ms = _FOREVER if frozen_ms is None else frozen_ms + 1  # what timers say then is from before
         self._frozen = False
+        self._held_out = held_out
         self._next_tick_ms = NEVER_MS
         self._bad_steps = 0
         self._queues = {"score": RowQueue(), "learn": RowQueue(), "judge": RowQueue()}
@@ -106,10 +123,34 @@ class Trainer:
         self._flush()
         return [self._judge.tick(now_ms, steps=self.steps, skipped=self.skipped)]
 
-    def _split(self, batch: SampleBatch) -> "_Chunk":
+    def learn_again(self, batch: SampleBatch) -> None:
+        """Learn from rows that `feed` has had, in full batches; nothing is scored or judged, and no time passes.
+
+        Raises:
+            NonFiniteError: too many steps in a row were not finite.
+        """
+        rows = batch.take(self._trains(batch) & (batch.emit_ms < self._frozen_ms))
+        queue, taken = self._queues["learn"], 0
+        while taken < len(rows):
+            room = self._training.batch - len(queue)
+            queue.push(rows.take(slice(taken, taken + room)))
+            taken += room
+            if len(queue) == self._training.batch:
+                self._learn(queue.pop())
+
+    def learn_rest(self) -> None:
+        """Learn from what waits for a full batch."""
+        if len(self._queues["learn"]):
+            self._learn(self._queues["learn"].pop())
+
+    def _trains(self, batch: SampleBatch) -> NDArray[np.bool_]:
+        """Which rows train any head, (N,)."""
         trains_N = feedback.trains(self._training.delayed_feedback, batch.says, self._entire_space)
+        return trains_N if self._held_out is None else trains_N & ~self._held_out.has(batch)
+
+    def _split(self, batch: SampleBatch) -> "_Chunk":
         judged_N = (batch.says & (FINAL | ABSENT)).any(axis=1)
-        places = {"score": batch.arrived, "learn": trains_N, "judge": judged_N}
+        places = {"score": batch.arrived, "learn": self._trains(batch), "judge": judged_N}
         index = {name: np.flatnonzero(rows_N) for name, rows_N in places.items()}
         rows = {name: batch.take(places_n) for name, places_n in index.items()}
         rows["judge"] = replace(rows["judge"], histories=())
@@ -148,8 +189,7 @@ class Trainer:
     def _flush(self) -> None:
         """Score what arrived, then learn, then judge."""
         self._score()
-        if len(self._queues["learn"]):
-            self._learn(self._queues["learn"].pop())
+        self.learn_rest()
         self._judge_waiting()
 
     def _score_and_judge(self) -> None:
@@ -163,7 +203,10 @@ class Trainer:
         self._judge.scored(rows, self.learner.score(rows))
         self.scored_rows += len(rows)
         if not self._frozen:
-            self.learner.moments.update(rows.numbers_NM)
+            self.learner.moments.update(self._teaching(rows).numbers_NM)
+
+    def _teaching(self, rows: SampleBatch) -> SampleBatch:
+        return rows if self._held_out is None else rows.take(~self._held_out.has(rows))
 
     def _judge_waiting(self) -> None:
         if len(self._queues["judge"]):

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from connectors.files import find_files
 from jobs import wiring
 from jobs.demo import RUN_FILE
 from jobs.rundir import RunDirectory, load_run
@@ -42,17 +43,17 @@ def sizes(pipeline: Pipeline) -> dict[str, int]:
     return {
         "open_roots": parts.joiner.size_bytes() + encoded["open_features"],
         "histories": encoded["histories"],
-        "tables": parts.trainer.learner.table.bytes(),
-        "pending_scores": parts.judge.bytes(),
+        "tables": parts.back.trainer.learner.table.bytes(),
+        "pending_scores": parts.back.judge.bytes(),
     }
 
 
 def replay(folder: Path) -> dict[str, Any]:
     """Run over the files in `folder`; the largest size that each state had, and the peak of resident memory."""
     config = load_run(RUN_FILE, [f"files={folder}/*.jsonl", *SETTINGS]).config
-    paths = {stage: [str(folder / f"{stage}.jsonl")] for stage in config.tree.names}
+    partitions = find_files(config.files, config.tree, mixed=False)
     with tempfile.TemporaryDirectory() as name:
-        pipeline = wiring.build(config, RunDirectory(Path(name)), paths)
+        pipeline = wiring.build(config, RunDirectory(Path(name)), partitions)
         largest: dict[str, int] = {}
         while pipeline.advance():
             largest = {state: max(size, largest.get(state, 0)) for state, size in sizes(pipeline).items()}

@@ -27,6 +27,7 @@ import orjson
 import torch
 from torch import nn
 
+from connectors.files import find_files
 from jobs import wiring
 from jobs.demo import RUN_FILE
 from jobs.rundir import RunDirectory, load_run
@@ -91,9 +92,7 @@ class PlainLoop:
 
     def __init__(self, recipe: Recipe, learner: Learner) -> None:
         self._recipe, self._learner = recipe, learner
-        features = recipe.features
-        histories = tuple((h.last, len(h.take)) for h in features.history.values())
-        shape = InputShape(len(features.ids), len(features.numbers), recipe.tables.width, histories)
+        shape = InputShape.of(recipe.features, recipe.tables.width)
         stages = len(recipe.funnel.stages) - 1
         self.model = build(recipe.model, shape, torch.zeros(stages), torch.Generator().manual_seed(0))
         self.embedding = nn.Embedding(PLAIN_ROWS, recipe.tables.width, padding_idx=0, sparse=True)
@@ -148,8 +147,8 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         config = load_run(RUN_FILE, [f"files={folder}/data/*.jsonl", *SETTINGS]).config
-        paths = {stage: [str(folder / "data" / f"{stage}.jsonl")] for stage in config.tree.names}
-        self.pipeline = wiring.build(config, RunDirectory(folder / "run"), paths)
+        partitions = find_files(config.files, config.tree, mixed=False)
+        self.pipeline = wiring.build(config, RunDirectory(folder / "run"), partitions)
         self.clock: dict[str, float] = defaultdict(float)
         self.calls: list[tuple[str, tuple[SampleBatch, ...]]] = []
         self._wrap()
@@ -159,7 +158,7 @@ class Bench:
 
     def _wrap(self) -> None:
         parts, clock = self.pipeline.parts, self.clock
-        trainer: Any = parts.trainer
+        trainer: Any = parts.back.trainer
         trainer.learner = Timed(trainer.learner, {"score": "score", "learn": "learn"}, clock, self.calls)
         trainer._judge = Timed(trainer._judge, "judge", clock)
         self.pipeline.parts = replace(

@@ -1,5 +1,6 @@
 """Event files as a source: whole lines, positions that hold, files that changed."""
 
+import bz2
 import gzip
 import os
 from pathlib import Path
@@ -9,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.files import FileSource, find_files
+from connectors.files import FilePartition, FilesConfig, FileSource
 from streamctr.errors import DataError
 from streamctr.ports import LINE_LIMIT_BYTES, RawBlock
-
-STAGES = ("impression", "click")
+from streamctr.schema import CsvConfig
 
 
 def zstd(payload: bytes) -> bytes:
@@ -23,7 +23,7 @@ def zstd(payload: bytes) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstd}
+PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstd, ".bz2": bz2.compress}
 
 
 OPENED = []
@@ -37,7 +37,8 @@ def _closed():
 
 
 def source(*paths: Path, block_bytes: int = 16) -> FileSource:
-    OPENED.append(FileSource({"impression": [str(path) for path in paths]}, STAGES, block_bytes))
+    partitions = [FilePartition(0, tuple(map(str, paths))), FilePartition(1, ())]
+    OPENED.append(FileSource(partitions, FilesConfig(paths="."), CsvConfig(), block_bytes))
     return OPENED[-1]
 
 
@@ -87,14 +88,18 @@ def test_a_stage_without_files_ends_at_once_and_an_ended_one_stays_so(tmp_path):
     assert (events.poll(0).file_ended, events.poll(0).file_ended, events.poll(0).ended) == (True, False, True)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2"])
 def test_compressed_files_may_be_glued_together(tmp_path, suffix):
     path = tmp_path / f"impression{suffix}"
     path.write_bytes(PACK[suffix](b"one\n") + PACK[suffix](b"two\n"))
     assert [line for _, _, line in lines(drain(source(path)))] == [b"one", b"two"]
 
 
-@given(st.lists(st.binary(max_size=9).filter(lambda line: b"\n" not in line), max_size=12), st.data())
+LINES = st.just(b"") | st.binary(max_size=9).filter(lambda line: b"\n" not in line).map(lambda line: b"." + line)
+"""Of which none begins like a packed file."""
+
+
+@given(st.lists(LINES, max_size=12), st.data())
 def test_a_source_that_was_stopped_anywhere_goes_on_with_the_next_line(tmp_path_factory, texts, data):
     folder = tmp_path_factory.mktemp("events")
     suffix, cut = data.draw(st.sampled_from(list(PACK))), data.draw(st.integers(0, len(texts)))
@@ -201,35 +206,6 @@ def test_a_damaged_file_is_named(tmp_path, suffix):
     path.write_bytes(PACK[suffix](os.urandom(1000))[:-5])
     with pytest.raises(DataError, match=r"impression\.\w+ cannot be read behind byte \d+: Truncated"):
         drain(source(path))
-
-
-def test_a_files_name_says_its_stage(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = ["click", "click-10.jsonl.gz", "click_ad.jsonl", "click2", "impression.jsonl", "impression-a.jsonl"]
-    for name in names:
-        Path(name).touch()
-    Path("click.d").mkdir()
-    assert find_files("*", ("impression", "click", "click_ad", "buy")) == {
-        "impression": ["impression-a.jsonl", "impression.jsonl"],
-        "click": ["click", "click-10.jsonl.gz", "click2"],
-        "click_ad": ["click_ad.jsonl"],
-        "buy": [],
-    }
-    assert find_files(("impression.*", "im*.jsonl"), STAGES)["impression"] == ["impression-a.jsonl", "impression.jsonl"]
-
-
-def test_patterns_that_cannot_be_meant_are_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("clicks.jsonl", "click.jsonl", "impression.jsonl"):
-        Path(name).touch()
-    with pytest.raises(DataError, match=r'files: "buy\*" matches no file in '):
-        find_files(("click.*", "buy*"), STAGES)
-    with pytest.raises(
-        DataError, match=r"the name of clicks.jsonl says no stage; let it begin with one of impression, c"
-    ):
-        find_files("*", STAGES)
-    with pytest.raises(DataError, match="none is of the root stage impression"):
-        find_files("click.jsonl", STAGES)
 
 
 @pytest.mark.parametrize("suffix", PACK)

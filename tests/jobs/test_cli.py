@@ -254,7 +254,7 @@ def test_new_files_behind_those_that_were_read_are_learned_from(here):
 
 
 def test_compiling_is_told_before_it_starts(here, monkeypatch):
-    monkeypatch.setattr("jobs.replay.first_use", lambda: True)
+    monkeypatch.setattr("jobs.runner.first_use", lambda: True)
     assert streamctr("replay", "ads.yaml")[2].startswith("compiling kernels (first use, about half a minute)\n")
 
 
@@ -287,7 +287,7 @@ def test_the_directory_of_a_run_stands_for_its_run_file(here):
     assert json.loads(out)["run"] == "elsewhere"
     code, out, _ = streamctr("snapshots", "show", "elsewhere", "--json")
     about = json.loads(out)["about"]
-    assert (about["events_read"], about["ended"], about["config"]["key"]) == (390, True, "id")
+    assert (about["events_read"], about["ended"], about["config"]["key"]) == (390, True, ["id"])
     assert {"torch", "cpu", "threads"} < set(about["environment"])
 
 

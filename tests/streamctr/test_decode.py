@@ -7,9 +7,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_decoder import SPACE, event_by_rule
 
 from streamctr.decode import Decoded, Decoder
 from streamctr.decode.lines import BLANK, PLAIN, SUSPECT, scan
@@ -23,6 +22,9 @@ from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig, NumberConfi
 FUNNEL = Funnel.from_mapping({"impression": None, "click": StageConfig(observe="10s")})
 FEATURES = FeaturesConfig(id=("ad", "user"), number={"price": NumberConfig()})
 NOW_MS = 1_650_812_741_436
+FRACTION = "is a number with a fraction, an exponent or more than 64 bits: write it without a fraction or as text, "
+FRACTION += "or list it under features.number"
+NO_TIME = "not ISO-8601 such as 2022-04-26T00:00:00Z nor a number of ms"
 
 
 def decoder(time: str | dict[str, str] = "t", names: Names | None = None) -> Decoder:
@@ -37,8 +39,8 @@ def block(payload: bytes, stage: int = 0, first_line: int = 1, file_ended: bool 
 def decode(*lines: str | bytes, stage: int = 0, time: str | dict[str, str] = "t") -> Decoded:
     payload = b"\n".join(line.encode() if isinstance(line, str) else line for line in lines)
     decoded = decoder(time).decode(block(payload, stage))
-    assert decoded.read == len(decoded.events) + decoded.rejected
-    assert decoded.rejected == len(decoded.letters)
+    assert decoded.read.tolist() == [0] * stage + [len(decoded.events) + len(decoded.letters)] + [0] * (2 - stage)
+    assert decoded.rejected.sum() == len(decoded.letters)
     return decoded
 
 
@@ -115,19 +117,20 @@ def test_the_content_hash_tells_any_two_events_apart() -> None:
     [
         (message(id=None), 'key "id" is missing'),
         (message(id=""), 'key "id" is empty'),
-        (message(id=1.0), 'key "id" is a number with a fraction, an exponent or more than 64 bits'),
+        (message(id=1.0), f'key "id" {FRACTION}'),
         (message(id=True), 'key "id" is a boolean'),
-        (message(id=1 << 63), 'key "id" is an integer beyond 64 bits'),
+        (message(id=1 << 63), f'key "id" {FRACTION}'),
         (message(t=None), 'time "t" is missing'),
         (message(t=float(NOW_MS)), 'time "t" is a number with a fraction, an exponent or more than 64 bits'),
-        (message(t=str(NOW_MS)), 'time "t" is not ISO-8601 such as 2022-04-26T00:00:00Z'),
+        (message(t=f"{NOW_MS}.0"), f'time "t" is "{NOW_MS}.0", {NO_TIME}'),
         (message(t=NOW_MS // 1000), 'time "t" is outside 2000 to 2100 (a number counts as ms)'),
         (message(t=-(1 << 63)), 'time "t" is outside 2000 to 2100 (a number counts as ms)'),
         (message(user=[1]), 'id "user" is a list'),
         (message(ad={"a": 1}), 'id "ad" is an object'),
-        (message(ad=10**30), 'id "ad" is a number with a fraction, an exponent or more than 64 bits'),
-        (message(price="1"), 'number "price" is a text'),
-        (message(price=True), 'number "price" is a boolean'),
+        (message(ad=10**30), f'id "ad" {FRACTION}'),
+        (message(price="1,5"), 'number "price" is "1,5", not a number'),
+        (message(price="x" * 50), f'number "price" is "{"x" * 40}...", not a number'),
+        (message(price=[1]), 'number "price" is a list'),
         (message(price=float("nan")), "not JSON: unexpected character, expected a JSON value"),
         (message(other=float("inf")), "not JSON: unexpected character, expected a JSON value"),
         ('{"id": "a", "t": 1650812741436, "other": 1e400}', "not JSON: number is infinity when parsed as double"),
@@ -151,7 +154,8 @@ def test_a_letter_says_where_and_keeps_the_bytes() -> None:
     places = [(letter["stage"], letter["path"], letter["line"]) for letter in decoded.letters]
     assert places == [("impression", "impression.jsonl", 12), ("impression", "impression.jsonl", 14)]
     assert [base64.b64decode(letter["bytes"]) for letter in decoded.letters] == [b"\xff\r", b'{"id":']
-    assert (decoded.read, decoded.rejected) == (3, 2)
+    assert [letter["kind"] for letter in decoded.letters] == ["json", "json"]
+    assert (decoded.read.tolist(), decoded.rejected.tolist()) == ([3, 0, 0], [2, 0, 0])
 
 
 def test_half_a_message_on_each_of_two_lines_is_two_malformed_lines() -> None:
@@ -160,8 +164,8 @@ def test_half_a_message_on_each_of_two_lines_is_two_malformed_lines() -> None:
 
 def test_blank_lines_and_carriage_returns_are_no_messages() -> None:
     decoded = decode("", message() + "\r", " \t\r", message(id="b") + "\r", "")
-    assert (decoded.read, decoded.rejected, len(decoded.events)) == (2, 0, 2)
-    assert decode("").read == 0
+    assert (decoded.read.tolist(), len(decoded.letters), len(decoded.events)) == ([2, 0, 0], 0, 2)
+    assert decode("").read.tolist() == [0, 0, 0]
 
 
 def test_a_line_beyond_the_limit_is_rejected_with_its_first_bytes() -> None:
@@ -209,7 +213,7 @@ def test_iso_times_are_read_with_their_offset_or_in_the_zone(text: str, moment: 
     ],
 )
 def test_what_is_no_iso_moment_is_rejected(text: str) -> None:
-    assert reasons(message(t=text)) == ['time "t" is not ISO-8601 such as 2022-04-26T00:00:00Z']
+    assert reasons(message(t=text)) == [f'time "t" is "{text}", {NO_TIME}']
 
 
 @given(
@@ -242,7 +246,7 @@ def test_times_are_bounded_by_2000_and_2100() -> None:
 
 def test_a_field_whose_first_value_stands_deep_in_a_block_is_read_all_the_same() -> None:
     decoded = decode(*[message()] * 20, message(ad=7), *[message()] * 20)
-    assert decoded.rejected == 0
+    assert decoded.letters == []
     assert decoded.events.ids_NF[:, 0].tolist() == [MISSING_ID] * 20 + [hash_text("7")] + [MISSING_ID] * 20
 
 
@@ -297,93 +301,3 @@ def test_lines_are_plain_where_no_parser_could_differ() -> None:
     suspect += [b'{"a":"}', b"{}]", b"x", b'{"a":%s}' % (b"9" * 310), b'{"a":%s}' % (b"[" * 600 + b"]" * 600)]
     kinds = scan(b"\n".join([*plain, *suspect, b" \t\r", b""]))[2].tolist()
     assert kinds == [PLAIN] * len(plain) + [SUSPECT] * len(suspect) + [BLANK] * 2
-
-
-INTEGERS = ["123", "0", "-0", "-7", "9223372036854775807", "9223372036854775808", "18446744073709551616", "9" * 400]
-FLOATS = [
-    "1.0",
-    "1e2",
-    "1E400",
-    "-0.0",
-    "1.5e-400",
-    "1e99",
-    "0." + "3" * 300,
-    "2.5",
-    "NaN",
-    "-Infinity",
-    "01",
-    "1.",
-    "+1",
-]
-TEXTS = ['"123"', '"007"', '""', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud800"', '"\\udc00x"', '"2022-04-25"', '"é\x7f"']
-TEXTS += ['"}{"', '"\\\\"', '"\\""', '"a\tb"', '"NaN"', '"\\x"', '"\\u12"']
-OTHERS = ["true", "false", "null", "[1]", '{"id":"z"}', "[", "}", "tru", "", "[" * 400 + "]" * 400]
-TIMES = [
-    "1650812741436",
-    "1650812741",
-    "1650812741.4365",
-    '"2022-04-26T00:00Z"',
-    '"2022-04-26 01:02:03.25+02:00"',
-    "null",
-]
-VALUES = {
-    "id": [["1", "2", "3", "-0"], ['"a"', '"b"'], INTEGERS + FLOATS + TEXTS + OTHERS],
-    "t": [TIMES[:1], TIMES[1:2], TIMES[2:3], TIMES[3:5], TIMES + FLOATS + TEXTS + OTHERS],
-    "ad": [["1", "20", "null"], ['"x"', '"y"', "null"], ["true", "false"], INTEGERS + FLOATS + TEXTS + OTHERS],
-    "user": [["1", "20"], ['"x"', '"1"'], INTEGERS + TEXTS],
-    "price": [["1", "2.5", "-0", "null", "1e3"], INTEGERS + FLOATS, INTEGERS + FLOATS + TEXTS + OTHERS],
-    "other": [["1", '"x"', "[{}]"], INTEGERS + FLOATS + TEXTS + OTHERS],
-}
-ODD_LINES = [b"", b" \r", b'{"id":', b'"x"}', b"{}", b"[1]", b"null", b"\xef\xbb\xbf{}", b"\x00", b"{}{}", b"NaN", b"}"]
-ODD_LINES += [b'{"id":"\xff","t":1650812741436}', b'{"id":"\xed\xa0\x80","t":1650812741436}']
-ODD_LINES += [
-    b'{"id":"a","t":1650812741436} x',
-    b'{"id":"a","t":1650812741436,}',
-    b"{'id':1}",
-    b'{"id":\r"a","t":1650812741436}',
-]
-ODD_LINES += [
-    b'{"\\u0069d":"a","t":1650812741436}',
-    b'{"id":"a","t":1650812741436}\x0b',
-    b'{"id":"a"\x0c,"t":1650812741436}',
-]
-
-
-@st.composite
-def payloads(draw: st.DrawFn) -> list[bytes]:
-    """Lines whose fields mostly keep to one type, so that both ways of reading are taken."""
-    usual = {name: draw(st.sampled_from(kinds)) for name, kinds in VALUES.items()}
-    lines = []
-    for _ in range(draw(st.integers(0, 8))):
-        odd = draw(st.integers(0, 9))
-        if odd == 9:
-            lines.append(draw(st.sampled_from(ODD_LINES)))
-            continue
-        names = draw(st.permutations(list(VALUES))) if odd == 8 else list(VALUES)
-        names = [*names, draw(st.sampled_from(names))] if odd == 7 else names
-        names = names[1:] if odd == 6 else names
-        pairs = (f'"{name}":{draw(st.sampled_from(usual[name]))}' for name in names)
-        lines.append(("{" + ", ".join(pairs) + "}" + draw(st.sampled_from(["", "\r", " "]))).encode())
-    return lines
-
-
-@given(payloads(), st.booleans())
-@settings(max_examples=600)
-@example([b'{"id":"a","t":1650812741436,"ad":null,"ad":1}', b'{"id":"a","t":1650812741436,"ad":1,"ad":null}'], False)
-@example([b'{"id":"a","t":1650812741436,"price":9007199254740993}'], False)
-def test_a_block_gives_what_the_rule_says_of_each_line(lines: list[bytes], seconds: bool) -> None:
-    time = {"field": "t", "unit": "s" if seconds else "ms"}
-    expected = [event_by_rule(line, seconds) for line in lines if line.strip(SPACE)]
-    whole = decode(*lines, time=time)
-    assert str([row[:-1] for row in rows(whole.events)]) == str([row for row in expected if row is not None])
-    assert (whole.read, whole.rejected) == (len(expected), expected.count(None))
-
-
-@given(payloads(), st.booleans())
-@settings(max_examples=300)
-def test_what_a_line_gives_does_not_depend_on_its_block(lines: list[bytes], seconds: bool) -> None:
-    time = {"field": "t", "unit": "s" if seconds else "ms"}
-    whole = decode(*lines, time=time)
-    alone = [decoder(time).decode(block(line, first_line=number)) for number, line in enumerate(lines, start=1)]
-    same_rows(whole.events, EventBatch.concat([EventBatch.empty(2, 1), *(part.events for part in alone)]))
-    assert whole.letters == [letter for part in alone for letter in part.letters]

@@ -28,11 +28,11 @@ def show(buffer, roots, behaviours):
     return [[tuple(int(v) for v in out[r, t]) for t in range(length[r])] for r in range(n)]
 
 
-def plain(roots, behaviours, max_users):
+def plain(roots, behaviours, max_users, lag=0):
     """The same by ordered dict and deques."""
     users, seen, kept = OrderedDict(), [], 0
     for time_ms, user in roots:
-        while kept < len(behaviours) and behaviours[kept][0] < time_ms:
+        while kept < len(behaviours) and behaviours[kept][0] < time_ms - lag:
             _, who, what = behaviours[kept]
             kept += 1
             if who == 0:
@@ -79,13 +79,47 @@ def test_a_missing_user_has_no_history():
     ),
     st.integers(1, 4),
     st.lists(st.integers(0, 13), max_size=4).map(sorted),
+    st.integers(0, 4),
 )
 @settings(max_examples=200)
-def test_any_chunks_show_what_deques_show(roots, behaviours, max_users, cuts):
-    buffer, seen = HistoryBuffer(CONFIG, max_users), []
+def test_any_chunks_show_what_deques_show(roots, behaviours, max_users, cuts, lag):
+    buffer, seen = HistoryBuffer(CONFIG.model_copy(update={"lag": lag}), max_users), []
     for a, b in itertools.pairwise([-1, *cuts, 100]):
         seen += show(buffer, [r for r in roots if a <= r[0] < b], [x for x in behaviours if a <= x[0] < b])
-    assert seen == plain(roots, behaviours, max_users)
+    assert seen == plain(roots, behaviours, max_users, lag)
+
+
+def test_a_behaviour_is_seen_from_one_millisecond_behind_the_lag_on():
+    buffer = HistoryBuffer(CONFIG.model_copy(update={"lag": 10}), 9)
+    assert show(buffer, [(15, 1), (16, 1)], [(5, 1, 7), (8, 1, 8)]) == [[], [(7, 107)]]
+    assert show(buffer, [(18, 1), (19, 1)], []) == [[(7, 107)], [(7, 107), (8, 108)]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=9).map(sorted),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4), st.integers(1, 50)), max_size=30).map(
+        lambda rows: sorted(rows, key=lambda row: row[0])
+    ),
+    st.tuples(st.integers(9, 14), st.integers(0, 5)),
+    st.integers(0, 4),
+)
+def test_what_a_root_would_see_is_what_it_sees_when_it_comes(roots, behaviours, root, lag):
+    buffer = HistoryBuffer(CONFIG.model_copy(update={"lag": lag}), 9)
+    show(buffer, roots, behaviours)
+    ids_NLC, length_N = buffer.show(np.array([root[0]]), np.array([root[1]], np.uint64))
+    assert [tuple(ids_NLC[0, t].tolist()) for t in range(length_N[0])] == show(buffer, [root], [])[0]
+    assert not ids_NLC[0, length_N[0] :].any()
+
+
+def test_to_show_keeps_nothing_and_touches_nobody():
+    def asked(buffer):
+        buffer.show(np.array([9, 9]), np.array([1, 3], np.uint64))
+        return [array.tobytes() for array in buffer.state().values()]
+
+    buffer = HistoryBuffer(CONFIG, 2)
+    show(buffer, [(3, 1)], [(1, 1, 1), (2, 2, 2), (5, 1, 3)])
+    before = [array.tobytes() for array in buffer.state().values()]
+    assert asked(buffer) == before
 
 
 def test_stateful():

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -6,22 +9,33 @@ from pydantic import TypeAdapter, ValidationError
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
 from streamctr.layers import mean_pool
-from streamctr.models import EsmmConfig, InputShape, LrConfig, ModelConfig, ModelInput, SequenceInput, Targets, build
-from streamctr.schema import Funnel, StageConfig
+from streamctr.models import (
+    EsmmConfig,
+    HistoryShape,
+    InputShape,
+    LrConfig,
+    ModelConfig,
+    ModelInput,
+    SequenceInput,
+    Targets,
+    build,
+)
+from streamctr.schema import FeaturesConfig, Funnel, StageConfig
 
 STAGE = StageConfig(observe="10s")
 CHAIN = Funnel.from_mapping({"view": None, "click": STAGE, "cart": STAGE, "buy": STAGE})
 FORK = Funnel.from_mapping({"view": None, "click": STAGE, "like": StageConfig(after="view", observe="10s")})
-SHAPE = InputShape(ids=2, numbers=1, width=3, histories=((4, 2),))
+SHAPE = InputShape(ids=2, numbers=1, flags=1, width=3, histories=(HistoryShape(4, (0, 1)),))
 
 
 def tensor(*values: object) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32)
 
 
-def esmm(stages: int = 2, towers: tuple[int, ...] = (8, 4)) -> torch.nn.Module:
+def esmm(stages: int = 2, towers: tuple[int, ...] = (8, 4), pool: Any = "mean") -> torch.nn.Module:
     bias_S = torch.linspace(-1.0, 1.0, stages)
-    return build(EsmmConfig(towers=towers), SHAPE, bias_S, torch.Generator().manual_seed(0))
+    shape = replace(SHAPE, histories=(HistoryShape(4, (0, 1), pool),))
+    return build(EsmmConfig(towers=towers), shape, bias_S, torch.Generator().manual_seed(0))
 
 
 def some_input(width: int = 3, rows: int = 5) -> ModelInput:
@@ -75,34 +89,68 @@ def test_a_row_that_is_silent_on_clicks_adds_no_click_loss() -> None:
 
 
 def test_lr_trains_only_the_heads_that_are_spoken_of() -> None:
-    model = build(LrConfig(), InputShape(2, 1, 2, ()), torch.zeros(2), torch.Generator())
+    model = build(LrConfig(), InputShape(2, 1, 1, 2), torch.zeros(2), torch.Generator())
     logits_BS = torch.zeros(1, 2, requires_grad=True)
     targets = Targets(tensor((1, 1)), tensor((0, 1)), tensor((1, 1)))
     (grad_BS,) = torch.autograd.grad(model.loss(logits_BS, targets), [logits_BS])
     assert grad_BS.tolist() == [[0.0, -0.5]]
 
 
-def test_lr_adds_ids_mean_of_histories_numbers_and_bias() -> None:
-    model = build(LrConfig(), InputShape(2, 1, 2, ((2, 1),)), tensor(0.5, -0.5), torch.Generator())
+@pytest.mark.parametrize(("pool", "pooled"), [("mean", (2.0, 3.0)), ("sum", (4.0, 6.0)), ("max", (3.0, 4.0))])
+def test_lr_adds_ids_pooled_histories_numbers_flags_and_bias(pool: Any, pooled: tuple[float, float]) -> None:
+    shape = InputShape(2, 1, 2, 2, (HistoryShape(2, (0,), pool),))
+    model = build(LrConfig(), shape, tensor(0.5, -0.5), torch.Generator())
     with torch.no_grad():
-        model.numbers.copy_(tensor((10.0, 100.0), (20.0, 200.0)))
+        model.numbers.copy_(tensor((10.0, 100.0, 7.0), (20.0, 200.0, 7.0)))
     history = SequenceInput(tensor([[[1.0, 2.0]], [[3.0, 4.0]]]), tensor((1, 1)))
-    x = ModelInput(tensor([[0.1, 0.2], [0.3, 0.4]]), tensor((2.0,)), tensor((1.0,)), (history,))
-    assert model(x)[0].tolist() == pytest.approx([0.4 + 2.0 + 20.0 + 100.0 + 0.5, 0.6 + 3.0 + 40.0 + 200.0 - 0.5])
+    x = ModelInput(tensor([[0.1, 0.2], [0.3, 0.4]]), tensor((2.0,)), tensor((1.0, 0.0)), (history,))
+    expected = [0.4 + pooled[0] + 20.0 + 100.0 + 0.5, 0.6 + pooled[1] + 40.0 + 200.0 - 0.5]
+    assert model(x)[0].tolist() == pytest.approx(expected)
 
 
-def test_mean_pooling_counts_the_steps_that_there_are() -> None:
-    values_BTCW = tensor([[[1.0, 2.0]], [[3.0, 6.0]], [[0.0, 0.0]]], [[[0.0, 0.0]]] * 3)
-    assert mean_pool(values_BTCW, tensor((1, 1, 0), (0, 0, 0))).tolist() == [[[2.0, 4.0]], [[0.0, 0.0]]]
+def test_lr_refuses_attention_and_esmm_takes_it() -> None:
+    features = FeaturesConfig.model_validate(
+        {"id": ["video"], "history": {"seen": {"of": "click", "take": ["video"], "pool": "attention"}}}
+    )
+    words = r"model lr .* set features\.history\.seen\.pool to mean, sum or max, or use model esmm"
+    with pytest.raises(ConfigError, match=words):
+        LrConfig().check(features)
+    EsmmConfig().check(features)
 
 
-def test_esmm_reads_every_part_of_its_input_and_gives_a_tower_a_stage() -> None:
-    x, model = some_input(), esmm(3)
+def test_the_shape_of_the_input_follows_from_the_features() -> None:
+    features = FeaturesConfig.model_validate(
+        {
+            "id": ["video", "author"],
+            "bag": {"tag": {"most": 4}},
+            "number": {"seconds": {}},
+            "vector": {"face": 5},
+            "time": ["hour"],
+            "cross": [["author", "tab"]],
+            "history": {"seen": {"of": "click", "take": ["author*tab", "video"], "last": 7, "pool": "max"}},
+        }
+    )
+    expected = InputShape(ids=5, numbers=6, flags=2, width=3, histories=(HistoryShape(7, (3, 0), "max"),))
+    assert InputShape.of(features, 3) == expected
+
+
+@pytest.mark.parametrize("pool", ["mean", "sum", "max", "attention"])
+def test_esmm_reads_every_part_of_its_input_and_gives_a_tower_a_stage(pool: str) -> None:
+    x, model = some_input(), esmm(3, pool=pool)
     assert model(x).shape == (5, 3)
     parts = [x.ids_BFW, x.numbers_BM, x.missing_BM, x.histories[0].values_BTCW]
     for part in parts:
         part.requires_grad_()
     for grad in torch.autograd.grad(model(x)[:, 2].sum(), parts):
+        assert grad.abs().sum() > 0
+
+
+def test_a_model_learns_all_of_its_attention() -> None:
+    model = esmm(2, pool="attention")
+    learned = [name for name, _ in model.named_parameters() if name.startswith("pools")]
+    assert learned == [f"pools.0.{name}" for name in ("first", "first_bias", "slope", "last", "bias")]
+    loss = model.loss(model(some_input()), all_on(torch.ones(5, 2)))
+    for grad in torch.autograd.grad(loss, list(model.parameters())):
         assert grad.abs().sum() > 0
 
 
@@ -127,7 +175,7 @@ def test_each_head_starts_at_its_own_bias() -> None:
 
 
 def test_hidden_layers_start_as_he_and_the_last_as_glorot() -> None:
-    model = build(EsmmConfig(towers=(512, 256)), InputShape(20, 0, 16, ()), torch.zeros(2), torch.Generator())
+    model = build(EsmmConfig(towers=(512, 256)), InputShape(20, 0, 0, 16), torch.zeros(2), torch.Generator())
     parameters = dict(model.named_parameters())
     assert parameters["towers.first"].std().item() == pytest.approx((2 / 320) ** 0.5, rel=0.02)
     assert parameters["towers.weights.1"].std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)

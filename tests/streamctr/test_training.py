@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,9 +13,9 @@ from streamctr.errors import ConfigError, NonFiniteError
 from streamctr.models import EsmmConfig, LrConfig
 from streamctr.ports import Arrays
 from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, History, SampleBatch
-from streamctr.schema import FeaturesConfig, Funnel, HistoryConfig, NumberConfig, StageConfig
+from streamctr.schema import BagConfig, FeaturesConfig, Funnel, HistoryConfig, NumberConfig, StageConfig
 from streamctr.tables import TablesConfig
-from streamctr.training import Recipe, Trainer, TrainingConfig
+from streamctr.training import Learner, Recipe, Trainer, TrainingConfig
 from streamctr.training.moments import Moments
 
 CLICK = Funnel.from_mapping({"view": None, "click": StageConfig(observe="25ms")})
@@ -26,6 +27,16 @@ RICH = FeaturesConfig(
     id=("video", "author"),
     number={"seconds": NumberConfig(), "fans": NumberConfig(transform="log1p", default=1.0)},
     history={"seen": HistoryConfig(of="click", take=("author", "video"), last=3)},
+)
+WIDE = RICH.model_copy(
+    update={
+        "bag": {"tag": BagConfig(pool="max", most=3), "word": BagConfig(most=2)},
+        "vector": {"face": 3},
+        "history": {
+            "seen": HistoryConfig(of="click", take=("author", "video"), last=3, pool="attention"),
+            "bought": HistoryConfig(of="buy", take=("video",), last=2, pool="sum"),
+        },
+    }
 )
 
 
@@ -89,7 +100,22 @@ def click_rows(*rows: tuple[int, int, int, int, float], stages: int = 1) -> Samp
     )
 
 
-def stream(roots: int, seed: int) -> SampleBatch:
+def described(features: FeaturesConfig, roots: int, rng: np.random.Generator) -> tuple[Any, Any, list[History]]:
+    """Ids, numbers and histories of roots, with gaps in all of them."""
+    numbers = rng.normal(size=(roots, features.number_columns)).astype(np.float32)
+    numbers[rng.random(numbers.shape) < 0.2] = np.nan
+    ids = [rng.integers(0, 9, (roots, len(features.ids))).astype(np.uint64)]
+    for bag in features.bag.values():
+        used = np.arange(bag.most) < rng.integers(0, bag.most + 1, (roots, 1))
+        ids.append(rng.integers(1, 9, (roots, bag.most)).astype(np.uint64) * used)
+    histories = []
+    for h in features.history.values():
+        ids_NTC = rng.integers(0, 6, (roots, h.last, len(h.take))).astype(np.uint64)
+        histories.append(History(ids_NTC, rng.integers(0, h.last + 1, roots).astype(np.int32)))
+    return np.concatenate(ids, axis=1), numbers, histories
+
+
+def stream(roots: int, seed: int, features: FeaturesConfig = RICH) -> SampleBatch:
     """The log of a chain: a root every 10 ms, clicked or not, bought late or not, with ties and gaps in numbers."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, int, list[int], list[int]]] = []
@@ -103,10 +129,7 @@ def stream(roots: int, seed: int) -> SampleBatch:
             rows.append((at + 110, root, [0, FINAL], [1, buy]))
     rows.sort(key=lambda row: row[0])
     emit_ms, root, says, label = (np.array(column) for column in zip(*rows, strict=True))
-    numbers = rng.normal(size=(roots, 2))
-    numbers[rng.random((roots, 2)) < 0.2] = np.nan
-    ids_NTC, length = rng.integers(0, 6, (roots, 3, 2)).astype(np.uint64), rng.integers(0, 4, roots)
-    history = History(ids_NTC, length.astype(np.int32)).take(root)
+    ids_NF, numbers_NM, histories = described(features, roots, rng)
     pad = ((0, 0), (1, 0))
     return SampleBatch(
         np.arange(len(rows)),
@@ -115,11 +138,11 @@ def stream(roots: int, seed: int) -> SampleBatch:
         np.pad(says, pad).astype(np.uint8),
         np.pad(label, pad).astype(np.uint8),
         np.full((len(rows), 3), NEVER_MS),
-        rng.integers(0, 9, (roots, 2)).astype(np.uint64)[root],
-        numbers.astype(np.float32)[root],
+        ids_NF[root],
+        numbers_NM[root],
         np.zeros((len(rows), 0)),
         np.ones(len(rows), np.float32),
-        (history,),
+        tuple(history.take(root) for history in histories),
     )
 
 
@@ -130,10 +153,19 @@ def linear(batch: int = 1, frozen_ms: int | None = None, tick_ms: int = 1000, **
     return Trainer(Recipe(LrConfig(), tables, config, PLAIN, CLICK), Tally(tick_ms), frozen_ms)
 
 
-def deep(block: int | None = None, model: Any = None, seed: int = 0, frozen_ms: int | None = None) -> Trainer:
-    config = TrainingConfig(batch=8, seed=seed, lr=0.01)
-    recipe = Recipe(model or EsmmConfig(towers=(8, 4)), TablesConfig(rows=50, width=4), config, RICH, CHAIN)
-    trainer = Trainer(recipe, Tally(tick_ms=70), frozen_ms)
+def rich(model: Any = None, features: FeaturesConfig = RICH, **training: Any) -> Recipe:
+    config = TrainingConfig(**{"batch": 8, "lr": 0.01, **training})
+    return Recipe(model or EsmmConfig(towers=(8, 4)), TablesConfig(rows=50, width=4), config, features, CHAIN)
+
+
+def deep(
+    block: int | None = None,
+    model: Any = None,
+    seed: int = 0,
+    frozen_ms: int | None = None,
+    features: FeaturesConfig = RICH,
+) -> Trainer:
+    trainer = Trainer(rich(model, features, seed=seed), Tally(tick_ms=70), frozen_ms)
     trainer.learner.block = block or trainer.learner.block
     return trainer
 
@@ -233,11 +265,16 @@ def test_scoring_changes_nothing() -> None:
     assert digest(trainer) == before
 
 
-def test_a_score_does_not_depend_on_its_neighbours() -> None:
-    trainer, log = deep(), stream(40, 0)
-    trainer.feed(log)
-    alone = [trainer.score(log.take(slice(row, row + 1))) for row in range(20)]
-    assert np.concatenate(alone).tobytes() == trainer.score(log.take(slice(0, 20))).tobytes()
+@pytest.mark.parametrize("features", [RICH, WIDE], ids=["rich", "wide"])
+@pytest.mark.parametrize("batch", [8, 12, 256])
+def test_a_score_does_not_depend_on_its_neighbours(features: FeaturesConfig, batch: int) -> None:
+    learner, log = Learner(rich(features=features, batch=batch)), stream(batch, 0, features)
+    for start in range(0, len(log), batch):
+        assert learner.learn(log.take(slice(start, start + batch)))
+    together = learner.score(log.take(slice(0, 2 * batch)))
+    alone = [learner.score(log.take(slice(row, row + 1))) for row in range(0, 2 * batch, batch // 8)]
+    assert np.concatenate(alone).tobytes() == together[:: batch // 8].tobytes()
+    assert len(np.unique(together)) > batch
 
 
 @settings(max_examples=25)
@@ -245,13 +282,13 @@ def test_a_score_does_not_depend_on_its_neighbours() -> None:
     cuts=st.lists(st.integers(0, 200), max_size=12),
     block=st.sampled_from([None, 3]),
     frozen_ms=st.sampled_from([None, 333]),
-    model=st.sampled_from([LrConfig(), EsmmConfig(towers=(8, 4))]),
+    model=st.sampled_from([(LrConfig(), RICH), (EsmmConfig(towers=(8, 4)), RICH), (EsmmConfig(towers=(8, 4)), WIDE)]),
 )
 def test_any_chunking_gives_the_same_weights_scores_and_figures(
-    cuts: list[int], block: int | None, frozen_ms: int | None, model: Any
+    cuts: list[int], block: int | None, frozen_ms: int | None, model: tuple[Any, FeaturesConfig]
 ) -> None:
-    log = stream(60, 3)
-    whole, parts = (deep(block, model, frozen_ms=frozen_ms) for _ in range(2))
+    log = stream(60, 3, model[1])
+    whole, parts = (deep(block, model[0], frozen_ms=frozen_ms, features=model[1]) for _ in range(2))
     lines, places = whole.feed(log), [0, *sorted(cuts), len(log)]
     found = [line for a, b in pairwise(places) for line in parts.feed(log.take(slice(a, b)))]
     assert found == lines
@@ -261,17 +298,23 @@ def test_any_chunking_gives_the_same_weights_scores_and_figures(
 
 
 @settings(max_examples=15)
-@given(stops=st.lists(st.integers(0, 150), min_size=1, max_size=4), frozen_ms=st.sampled_from([None, 333]))
-def test_stopped_anywhere_and_restored_it_goes_on_identically(stops: list[int], frozen_ms: int | None) -> None:
-    log = stream(50, 4)
-    whole, trainer = deep(frozen_ms=frozen_ms), deep(frozen_ms=frozen_ms)
+@given(
+    stops=st.lists(st.integers(0, 150), min_size=1, max_size=4),
+    frozen_ms=st.sampled_from([None, 333]),
+    features=st.sampled_from([RICH, WIDE]),
+)
+def test_stopped_anywhere_and_restored_it_goes_on_identically(
+    stops: list[int], frozen_ms: int | None, features: FeaturesConfig
+) -> None:
+    log = stream(50, 4, features)
+    whole, trainer = (deep(frozen_ms=frozen_ms, features=features) for _ in range(2))
     whole.feed(log)
     places = [0, *sorted(stops), len(log)]
     for start, stop in pairwise(places):
         trainer.feed(log.take(slice(start, stop)))
         saved = {name: array.copy() for name, array in trainer.state().items()}
-        trainer = deep(seed=0, frozen_ms=frozen_ms)
-        trainer.feed(stream(7, 5))
+        trainer = deep(seed=0, frozen_ms=frozen_ms, features=features)
+        trainer.feed(stream(7, 5, features))
         trainer.restore(saved)
     assert digest(trainer) == digest(whole)
 
@@ -328,11 +371,65 @@ def test_heads_start_at_their_base_rates() -> None:
     assert trainer.score(stream(1, 0))[0].tolist() == pytest.approx([np.log(0.25), np.log(3.0)])
 
 
+def test_weight_2_teaches_what_the_row_twice_does() -> None:
+    rows = stream(4, 0)
+    rows = rows.take(rows.says[:, 1] > 0)
+    once, twice = (Learner(rich(model=LrConfig(), optimizer="adagrad")) for _ in range(2))
+    assert once.learn(replace(rows, weight=np.full(len(rows), 2.0, np.float32)))
+    assert twice.learn(rows.take(np.repeat(np.arange(len(rows)), 2)))
+    left, right = once.state(), twice.state()
+    assert left["table.rows"].tolist() == right["table.rows"].tolist()
+    for name in ("table.accumulator", "optimizer.second.bias", "optimizer.second.numbers"):
+        assert left[name].max() > 0
+        assert left[name] == pytest.approx(right[name], rel=1e-5, abs=1e-12)
+
+
+def test_a_learner_adopts_another_and_scores_as_it_does() -> None:
+    log = stream(8, 0, WIDE)
+    first, second = (Learner(rich(features=WIDE, seed=seed)) for seed in (0, 1))
+    assert first.learn(log.take(slice(0, 8)))
+    second.learn(log.take(slice(8, 16)))
+    second.adopt({name: array.copy() for name, array in first.state().items()})
+    assert second.weights_sha256() == first.weights_sha256()
+    assert second.score(log).tobytes() != Learner(rich(features=WIDE)).score(log).tobytes()
+
+
+ADOPTIONS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"features": WIDE},
+        r"model.towers.first is \(16, 20\) there and \(16, 36\) here; give both runs the same features",
+    ),
+    ({"optimizer": "adagrad"}, r"optimizer.first.towers.first is \(320,\) there and absent here"),
+    ({"model": EsmmConfig(towers=(8, 4, 2))}, r"model.towers.weights.1 is \(4, 8\) there and \(2, 4\) here"),
+    ({"model": LrConfig()}, r"model.numbers is absent there and \(2, 4\) here"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "words"), ADOPTIONS, ids=["features", "optimizer", "towers", "model"])
+def test_a_learner_of_another_shape_is_not_adopted_and_nothing_changes(wanted: dict[str, Any], words: str) -> None:
+    first, second = Learner(rich()), Learner(rich(**wanted))
+    assert first.learn(stream(8, 0).take(slice(0, 8)))
+    before = second.weights_sha256()
+    with pytest.raises(ConfigError, match=words):
+        second.adopt(first.state())
+    assert second.weights_sha256() == before
+
+
+def test_rows_behind_the_tables_end_are_not_adopted() -> None:
+    first = Learner(rich())
+    assert first.learn(stream(8, 0).take(slice(0, 8)))
+    small = Learner(replace(rich(), tables=TablesConfig(rows=2, width=4)))
+    with pytest.raises(ConfigError, match=r"table.rows is up to \d+ there and 4 rows here"):
+        small.adopt(first.state())
+
+
 @pytest.mark.parametrize(
     ("features", "training", "words"),
     [
         ({}, {"base_rate": {"click&buy": 0.1}}, r'base_rate: "click&buy" is not a head with a bias of its own'),
         ({"number": {"x": {"transform": "log1p", "default": -1.0}}}, {}, r"x.default -1.0 is negative"),
+        ({"number": {"x": {"transform": "log1p", "clip": [-2, -1]}}}, {}, r"x.default -1.0 is negative"),
+        ({"history": {"seen": {"of": "click", "take": ["video"], "pool": "attention"}}}, {}, r"model lr .* attention"),
         ({"history": {"seen": {"of": "click", "take": ["no"]}}}, {}, r'history.seen.take: "no" is not an id feature'),
     ],
 )

@@ -1,0 +1,150 @@
+"""`streamctr dead-letters`: what could not be read, by reason and with its bytes; and the messages as event files."""
+
+import base64
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import orjson
+from rich.text import Text
+
+from jobs.console import Call, Result
+from jobs.rundir import RunDirectory, load_run
+from jobs.summary import figures_table
+from streamctr.errors import ConfigError, DataError
+
+Letter = dict[str, Any]
+
+_LISTED: Final = 20
+_SHOWN_BYTES: Final = 400
+_WHOLE_BYTES: Final = 1 << 16
+"""Of a longer message a letter holds only the beginning."""
+
+
+def list_all(call: Call, run: Path) -> Result:
+    """Every reason, the commonest first, with the place of its first message."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], str] = {}
+    for letter in _letters(run):
+        key = letter["stage"], letter["reason"]
+        counts[key] += 1
+        first.setdefault(key, f"{letter['path']}:{letter['line']}")
+    found: list[dict[str, Any]] = [
+        {"stage": stage, "reason": reason, "count": count, "first": first[stage, reason]}
+        for (stage, reason), count in counts.most_common()
+    ]
+    listed = figures_table("dead letters", ["count"])
+    for title in ("reason", "first"):
+        listed.add_column(title, overflow="fold")
+    for of in found[:_LISTED]:
+        listed.add_row(of["stage"], f"{of['count']:,}", Text(of["reason"]), Text(of["first"]))
+    total = sum(counts.values())
+    rest = f"{len(found) - _LISTED:,} more reasons\n" if len(found) > _LISTED else ""
+    call.show(
+        listed, Text(f"{rest}{total:,} in all" + (f" · next: streamctr dead-letters show {run}" if total else ""))
+    )
+    return {"total": total, "reasons": found}, 0
+
+
+def show(call: Call, run: Path, words: str | None, limit: int) -> Result:
+    """Messages whose reason contains the words, with their bytes."""
+    found = [letter for letter in _letters(run) if words is None or words in letter["reason"]]
+    for letter in found[:limit]:
+        text = _message(letter)[:_SHOWN_BYTES].decode(errors="backslashreplace")
+        call.show(Text(f"{letter['path']}:{letter['line']}  {letter['stage']}: {letter['reason']}\n  {text}\n"))
+    call.show(Text(f"{min(limit, len(found)):,} of {len(found):,} shown"))
+    return {"total": len(found), "letters": found[:limit]}, 0
+
+
+def redrive(call: Call, run: Path, out: Path) -> Result:
+    """Write every message once, as it was, into event files in `out`: for a fresh run, mended here or in the run file.
+
+    Raises:
+        ConfigError: `out` holds something already.
+    """
+    config = load_run(run, call.sets).config
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} holds something already: name a new folder, so that no message is written twice")
+    derived = {stage.name for stage in config.tree.stages if stage.config.derived}
+    written: Counter[str] = Counter()
+    left = Counter({"repeated": 0, "cut": 0, "derived": 0})
+    done: set[tuple[str, int]] = set()
+    headers: dict[str, bytes] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as opened:
+        files: dict[str, BinaryIO] = {}
+        for letter in _letters(run):
+            message, place = _message(letter), (letter["path"], letter["line"])
+            reason = _left_out(letter["stage"] in derived, len(message) >= _WHOLE_BYTES, place in done)
+            if reason:
+                left[reason] += 1
+                continue
+            done.add(place)
+            name, header = _file_of(letter, headers)
+            if name not in files:
+                files[name], headers[name] = opened.enter_context((out / name).open("wb")), header
+                files[name].write(header + b"\n" * bool(header))
+            files[name].write(message + b"\n")
+            written[name] += 1
+    call.show(Text("\n".join([*_told(out, written, left), f"next: put {out} into files, mend, and replay --fresh"])))
+    return {"written": dict(written), "left_out": dict(left), "out": str(out)}, 0
+
+
+def _left_out(derived: bool, cut: bool, repeated: bool) -> str:
+    if derived:
+        return "derived"
+    return "cut" if cut else "repeated" if repeated else ""
+
+
+_LEFT: Final = {
+    "repeated": "stood in an earlier letter too",
+    "cut": f"longer than {_WHOLE_BYTES:,} bytes: only their beginning was kept; take them from their file",
+    "derived": "only a stage that their fields tell of could not be read: the messages themselves were taken",
+}
+
+
+def _told(out: Path, written: Counter[str], left: Counter[str]) -> list[str]:
+    lines = [f"{count:,} messages written to {out / name}" for name, count in written.items()]
+    return (lines or ["no message to write"]) + [
+        f"{count:,} left out: {_LEFT[reason]}" for reason, count in left.items() if count
+    ]
+
+
+def _file_of(letter: Letter, headers: dict[str, bytes]) -> tuple[str, bytes]:
+    """The event file that a message goes to, and the header line that it needs; its name says the stage."""
+    stem = "redriven" if letter["stage"].startswith("(") else f"{letter['stage']}-redriven"
+    if letter.get("kind") != "csv":
+        return f"{stem}.jsonl", b""
+    delimiter = letter["delimiter"]
+    header = delimiter.join(_quoted(name, delimiter) for name in letter["header"]).encode()
+    suffix = "tsv" if delimiter == "\t" else "csv"
+    names = (f"{stem}{'-' * (n > 0)}{n or ''}.{suffix}" for n in range(len(headers) + 1))
+    return next(name for name in names if headers.get(name, header) == header), header
+
+
+def _quoted(name: str, delimiter: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if delimiter in name or '"' in name else name
+
+
+def _message(letter: Letter) -> bytes:
+    return base64.b64decode(letter["bytes"])
+
+
+def _letters(run: Path) -> Iterator[Letter]:
+    """All letters of a run, in the order in which they were written.
+
+    Raises:
+        DataError: a line of the file is no letter, and not the last one, which a run may be writing.
+    """
+    path = RunDirectory.of(run).dead_letters / "letters.jsonl"
+    if not path.exists():
+        raise ConfigError(f"{path} is not there: has {run} been run? streamctr replay {run}")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError:
+                if line.endswith(b"\n"):
+                    raise DataError(f"{path}:{number} is not a letter; was the file edited?") from None

@@ -1,0 +1,167 @@
+"""The roots of a sample as they are encoded: a few shown whole, and how full the tables get. Legend: N roots."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from rich.table import Table
+
+from jobs.lookups import read_lookups
+from jobs.runfile import RunConfig
+from jobs.sample import Beginning, Decoded, callings, parse, values
+from streamctr.events import EventBatch
+from streamctr.features import Encoder
+from streamctr.features.columns import Layout, RootFields
+from streamctr.hashing import MISSING_ID
+from streamctr.names import Names
+from streamctr.schema import instant_text
+
+_ROOTS: Final = 2
+_LINES: Final = 11
+_WIDTH: Final = 40
+"""Characters of a value that are shown."""
+_WORST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The root events of a sample, as columns and as what they are encoded to."""
+
+    events: EventBatch
+    encoded: RootFields
+    names: Names
+
+
+def texts_of(config: RunConfig) -> Names:
+    """To decode with: it remembers what every id of the sample stands for."""
+    return Names((*dict.fromkeys((*config.features.event_ids, *config.features.ids)),), limit=1 << 20)
+
+
+def encode(config: RunConfig, events: EventBatch, names: Names) -> Roots:
+    """Encode root events as the run does.
+
+    Raises:
+        ConfigError: the parts do not fit one another, or a lookup file is not the declared one.
+        DataError: a lookup file cannot be read.
+    """
+    features = config.features
+    named = config.metrics.model_copy(update={"slices": features.ids})
+    lookups = read_lookups(config.model_copy(update={"metrics": named}))
+    encoder = Encoder(features, config.tree, ZoneInfo(config.time.zone), config.users, names, lookups)
+    for lookup in lookups.values():
+        for field, texts in lookup.texts.items():
+            names.offer(field, texts)
+    sample = encoder.encode_roots(events)
+    encoded = Layout.of_samples(features).split(sample.ids_NF, sample.numbers_NM)
+    before = Layout.of_events(features).split(events.ids_NF, events.numbers_NM)
+    for ids in (before.ids, encoded.ids):
+        for field, column in ids.items():
+            names.claim(field, column)
+    encoded.ids.update(RootFields({**before.ids, **encoded.ids}, {}, {}, {}))
+    return Roots(events, encoded, names)
+
+
+def shown(config: RunConfig, roots: Roots, beginnings: Sequence[Beginning], decoded: Decoded) -> list[dict[str, Any]]:
+    """The first roots, field by field: as they stand in the message, and what becomes of it."""
+    messages = list(_messages(config, beginnings, decoded))[: min(_ROOTS, len(roots.events))]
+    return [_plain(config, roots, row, message) for row, message in enumerate(messages)]
+
+
+def table_of(plain: Sequence[dict[str, Any]]) -> Table:
+    """What `shown` gave, as a small table."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), show_header=False)
+    fields = list(plain[0])
+    for field in fields[:_LINES]:
+        table.add_row(field, *(_cut(root[field]) for root in plain))
+    if len(fields) > _LINES:
+        table.add_row(f"and {len(fields) - _LINES} more")
+    return table
+
+
+def fullness(config: RunConfig, roots: Roots) -> dict[str, dict[str, Any]]:
+    """Of each table: its rows, the distinct ids of the sample, and which share of those shares a row with another."""
+    columns: dict[str, list[Any]] = {}
+    for name in config.features.tables:
+        column = roots.encoded.bags[name] if name in config.features.bag else roots.encoded.ids[name]
+        columns.setdefault(config.tables.shared.get(name, name), []).append(column.ravel())
+    found = {}
+    for table, parts in columns.items():
+        ids = np.unique(np.concatenate(parts))
+        distinct, rows = int((ids != MISSING_ID).sum()), config.tables.sizes.get(table, config.tables.rows)
+        # An id is alone in its row with probability (1 - 1 / rows)^(distinct - 1).
+        share = -math.expm1(max(distinct - 1, 0) * math.log1p(-1 / rows)) if rows > 1 else float(distinct > 1)
+        found[table] = {"rows": rows, "distinct": distinct, "sharing": share}
+    return found
+
+
+def fullness_text(tables: dict[str, dict[str, Any]]) -> str:
+    """The tables that are fullest, in a line."""
+    worst = sorted(tables.items(), key=lambda item: (-item[1]["sharing"], item[0]))[:_WORST]
+    told = (f"{name} {t['distinct']:,} ids on {_power(t['rows'])} rows ({t['sharing']:.2%})" for name, t in worst)
+    return f"{' · '.join(told)} share a row with another, in this sample alone"
+
+
+def _messages(config: RunConfig, beginnings: Sequence[Beginning], decoded: Decoded) -> Iterator[dict[str, Any]]:
+    """Of each root event its message's fields, in order."""
+    features, stages = config.features, callings(config.tree)
+    refused = {(letter["path"], letter["line"]) for letter in decoded.letters}
+    keys = config.tree.stages[0].config.key or config.key
+    time = config.tree.stages[0].config.time or config.time.field
+    fields = [*keys, time, *config.user, *features.event_ids, *features.event_bags, *features.event_numbers]
+    fields = list(dict.fromkeys((*fields, *features.event_vectors, config.stage or time)))
+    for beginning in (beginning for beginning in beginnings if beginning.stage <= 0):
+        for block in beginning.blocks:
+            parsed = parse(block, fields, config)
+            columns = {field: values(parsed, field) for field in fields}
+            for row, place in enumerate(parsed.places.tolist()):
+                message = {field: column[row] for field, column in columns.items()}
+                of = 0 if config.stage is None else stages.get(str(message[config.stage]))
+                if of == 0 and (block.path, block.first_line + place) not in refused:
+                    yield message
+
+
+def _plain(config: RunConfig, roots: Roots, row: int, message: dict[str, Any]) -> dict[str, Any]:
+    stage, features = config.tree.stages[0].config, config.features
+    keys, time = stage.key or config.key, stage.time or config.time.field
+    plain = {"key": ":".join(_text(message[name]) for name in keys)}
+    plain["time"] = f"{_text(message[time])} = {instant_text(int(roots.events.time_ms[row]))}"
+    if config.user:
+        plain["user"] = ":".join(_text(message[name]) for name in config.user)
+    for name in (*features.id, *features.time, *features.bucket):
+        plain[name] = roots.names.text(name, int(roots.encoded.ids[name][row]))
+    for members in features.cross:
+        plain["*".join(members)] = " x ".join(_member(roots, name, row, message) for name in members)
+    for name in features.bag:
+        count = int((roots.encoded.bags[name][row] != MISSING_ID).sum())
+        plain[name] = f"{_text(message[name])}: {count} used" if name in message else f"{count} of a lookup"
+    for name in features.number:
+        encoded = f"{roots.encoded.numbers[name][row]:.4g}".replace("nan", "missing")
+        label = name if name not in plain else f"{name} (number)"
+        plain[label] = f"{_text(message[name])} -> {encoded}" if name in message else encoded
+    for name, size in features.vector.items():
+        missing = bool(np.isnan(roots.encoded.vectors[name][row]).any())
+        plain[name] = "missing" if missing else f"{size} numbers"
+    return plain
+
+
+def _member(roots: Roots, name: str, row: int, message: dict[str, Any]) -> str:
+    if name in roots.encoded.ids:
+        return roots.names.text(name, int(roots.encoded.ids[name][row]))
+    return _text(message.get(name))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "missing"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+
+
+def _power(rows: int) -> str:
+    return f"2^{rows.bit_length() - 1}" if rows & (rows - 1) == 0 else f"{rows:,}"

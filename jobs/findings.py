@@ -1,0 +1,219 @@
+"""What `check` tells of a sample: counts, time, keys, and what to be wary of. Legend: K stages."""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.encoded import fullness_text
+from jobs.runfile import RunConfig
+from jobs.sample import MESSAGES, Beginning, Decoded, Seen, named_roots, parse
+from streamctr.decode import OTHER
+from streamctr.hashing import MISSING_ID
+from streamctr.schema import duration_text
+
+_OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d(:?\d\d)?)\s*$")
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?\s*$")
+_COUNTER: Final = re.compile(r"count|cnt|num|total|sum|rate|ctr|cvr|avg|mean|click|view|like|play|sold|sales|order")
+_EXAMPLE_BYTES: Final = 80
+_STEPS_MS: Final = (60_000, 300_000, 600_000, 1_800_000, 3_600_000, 21_600_000, 43_200_000)
+_DAY_MS: Final = 86_400_000
+_UNITS: Final = ((2 * _DAY_MS, _DAY_MS, "d"), (7_200_000, 3_600_000, "h"), (120_000, 60_000, "min"), (1000, 1000, "s"))
+
+
+@dataclass(slots=True)
+class Findings:
+    """The report on a sample: lines for people, notes, and the same as JSON holds it."""
+
+    config: RunConfig
+    beginnings: Sequence[Beginning]
+    decoded: Decoded
+    seen: Sequence[Seen]
+    lines: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    plain: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, beginnings: Sequence[Beginning], decoded: Decoded, seen: Sequence[Seen]
+    ) -> "Findings":
+        """Everything that a sample shows without its features."""
+        findings = cls(config, beginnings, decoded, seen)
+        findings._counts()
+        findings._time()
+        findings._keys()
+        findings._windows()
+        findings._features()
+        return findings
+
+    def tables(self, tables: dict[str, dict[str, Any]]) -> str:
+        """How full the tables get, in a line."""
+        return fullness_text(tables)
+
+    def _counts(self) -> None:
+        decoded, names = self.decoded, self.config.tree.names
+        paths = {block.path for beginning in self.beginnings for block in beginning.blocks if block.path}
+        of = paths.pop() if len(paths) == 1 else "each stage"
+        self.lines.append(f"Checked on the first {MESSAGES:,} lines of {of if of != '-' else 'standard input'}")
+        counts = " · ".join(f"{name} {decoded.accepted[place]:,}" for place, name in enumerate(names))
+        counts += f" · rejected {decoded.rejected.sum():,}"
+        if decoded.skipped.sum():
+            counts += f" · skipped {decoded.skipped.sum():,}"
+        self.lines.append(f"  stages     {counts}")
+        self.plain["skipped"] = int(decoded.skipped.sum())
+        self.plain["stages"] = {name: self._stage(place) for place, name in enumerate(names)}
+        for place, stage in enumerate((*names, OTHER)):
+            for reason, times in list(decoded.reasons(stage).items())[:1]:
+                events = "messages of no stage" if stage == OTHER else f"{stage} events"
+                self.lines.append(f"  rejected   {times:,} {events}: {reason}; {self._example(stage, reason)}")
+            accepted, rejected = int(decoded.accepted[place]), int(decoded.rejected[place])
+            if accepted and rejected > self.config.rejects.share * (accepted + rejected):
+                share = f"{self.config.rejects.share:g}"
+                self.notes.append(f"a run stops where a share of more than {share} is rejected, as here of {stage}")
+            if stage != OTHER and not accepted + rejected:
+                self.notes.append(f"no {stage} event was found")
+
+    def _example(self, stage: str, reason: str) -> str:
+        letter = next(
+            letter for letter in self.decoded.letters if (letter["stage"], letter["reason"]) == (stage, reason)
+        )
+        text = base64.b64decode(letter["bytes"]).decode(errors="replace")
+        text = text if len(text) <= _EXAMPLE_BYTES else f"{text[:_EXAMPLE_BYTES]}..."
+        return f"{letter['path']}:{letter['line']} is {text}"
+
+    def _stage(self, place: int) -> dict[str, Any]:
+        decoded, tree = self.decoded, self.config.tree
+        events = decoded.of(place)
+        named, of = named_roots(events, decoded.of(0))
+        return {
+            "accepted": int(decoded.accepted[place]),
+            "rejected": int(decoded.rejected[place]),
+            "reasons": decoded.reasons(tree.names[place]),
+            "disorder_ms": int(decoded.behind_ms[decoded.events.stage == place].max(initial=0)),
+            "named_roots": named,
+            "named_roots_of": of,
+        }
+
+    def _time(self) -> None:
+        config, behind_ms = self.config, self.decoded.behind_ms
+        time = config.tree.stages[0].config.time or config.time.field
+        forms = self._forms(time)
+        worst_ms, late = int(behind_ms.max(initial=0)), int((behind_ms > config.lateness).sum())
+        lateness = duration_text(config.lateness)
+        verdict = f"inside lateness {lateness}"
+        if late:
+            wanted = duration_text(_roundly(worst_ms))
+            verdict = f"beyond lateness {lateness}: {late:,} event{'s'[: late > 1]} would be late, with {wanted} none"
+        self.lines.append(
+            f"  time       {' and '.join([time + ':', *forms][:2])}; worst disorder {_about(worst_ms)}, {verdict}"
+        )
+        self.plain["time"] = {"field": time, "forms": forms, "disorder_ms": worst_ms, "late": late}
+        if any("no offset" in form for form in forms) and config.time.zone == "UTC":
+            self.notes.append(
+                f"{time} is read as UTC; where it is another zone's, write time: {{field: {time}, zone: ...}}"
+            )
+
+    def _forms(self, field: str) -> list[str]:
+        forms: dict[str, None] = {}
+        for beginning in (beginning for beginning in self.beginnings if beginning.stage <= 0):
+            for block in beginning.blocks[:1]:
+                for array in parse(block, [field], self.config).cells[field].arrays:
+                    forms |= dict.fromkeys(_form(value, array.type, self.config) for value in array.drop_null())
+        return list(forms)
+
+    def _keys(self) -> None:
+        """How many child events name a root, as far as the sample can tell."""
+        tree, roots = self.config.tree, self.decoded.of(0)
+        root = tree.names[0]
+        found = [(tree.names[place], *named_roots(self.decoded.of(place), roots)) for place in tree.tellers if place]
+        if found:
+            told = ", ".join(f"{named:,} of {of:,} {stage}" for stage, named, of in found)
+            self.lines.append(f"  key        {told} events up to the last {root} of the sample name one in it")
+        else:
+            self.lines.append(f"  key        all stages are told of by {root} events themselves")
+        for stage, named, of in found:
+            if of and not named:
+                self.notes.append(f"no {stage} event names a known {root}: is the key the root's id?")
+        again = len(roots) - len(np.unique(roots.root))
+        if again:
+            self.notes.append(f"{again:,} of {len(roots):,} {root} events repeat a key: they count as duplicates")
+
+    def _windows(self) -> None:
+        time_ms = self.decoded.of(0).time_ms
+        span_ms = int(np.ptp(time_ms)) if len(time_ms) else 0
+        what = "files" if all(beginning.whole for beginning in self.beginnings) else "sample"
+        verb = "span" if what == "files" else "spans"
+        for stage in self.config.tree.stages[1:]:
+            if stage.window_ms > span_ms:
+                window, judged = duration_text(stage.window_ms), f"how much can be judged for {stage.name}"
+                if what == "sample":
+                    judged += " shows only at the end"
+                else:
+                    judged = f"no {stage.name} label becomes final by time, those that happened aside"
+                self.notes.append(f"{stage.name} window {window}, the {what} {verb} {_about(span_ms)}: {judged}")
+        self.plain["span_ms"] = span_ms
+
+    def _features(self) -> None:
+        """What tells nothing, too much, or is cut."""
+        config = self.config
+        absent = [name for name in config.outcomes if name not in self.seen[-1].fields]
+        if absent and self.seen[-1].messages:
+            self.notes.append(f"outcomes: {', '.join(absent)} stands in no event")
+        self.notes += [
+            f"lookup {name}: a column that is only known later than the event"
+            f"{_likely(lookup.take.values())} tells the future, and streamctr cannot see that"
+            for name, lookup in config.features.lookup.items()
+            if len(lookup.versions) == 1
+        ]
+        unused = [f'"{name}" of lookup {by}' for name, by in config.features.taken.items() if not _used(config, name)]
+        if unused:
+            self.notes.append(f"{', '.join(unused)} is taken and no feature uses it")
+        roots = self.decoded.of(0)
+        first = len(config.features.event_ids)
+        for name, bag in config.features.event_bags.items():
+            full = int((roots.ids_NF[:, first + bag.most - 1] != MISSING_ID).sum())
+            first += bag.most
+            if full:
+                self.notes.append(
+                    f"bag {name}: {full:,} of {len(roots):,} events have {bag.most} values or more; the first {bag.most} count (most)"
+                )
+
+
+def _form(value: Any, kind: Any, config: RunConfig) -> str:
+    if pa.types.is_timestamp(kind):
+        return "timestamps" if kind.tz else f"timestamps without a zone, read in {config.time.zone}"
+    text = str(value.as_py())
+    if not pa.types.is_string(kind) or _NUMBER.match(text):
+        return f"numbers in {config.time.unit}"
+    if _OFFSET.search(text[10:]):
+        return "ISO-8601 with offset"
+    return f"ISO-8601 with no offset, read in {config.time.zone}"
+
+
+def _likely(columns: Any) -> str:
+    likely = [column for column in columns if _COUNTER.search(column.lower())]
+    return f" (perhaps {', '.join(likely[:3])})" if likely else ""
+
+
+def _used(config: RunConfig, name: str) -> bool:
+    features = config.features
+    used = {*features.id, *features.bag, *features.number, *features.vector}
+    used |= {bucket.of for bucket in features.bucket.values()} | {lookup.key for lookup in features.lookup.values()}
+    return name in used or any(name in members for members in features.cross)
+
+
+def _about(span_ms: int) -> str:
+    """A span of time for people: 41 s, 89 min, 6 h, 7 d."""
+    for from_ms, unit_ms, unit in _UNITS:
+        if span_ms >= from_ms:
+            return f"{span_ms // unit_ms:,} {unit}"
+    return f"{span_ms} ms"
+
+
+def _roundly(worst_ms: int) -> int:
+    """The next readable duration."""
+    return next((step for step in _STEPS_MS if step >= worst_ms), -(-worst_ms // _DAY_MS) * _DAY_MS)

@@ -1,0 +1,104 @@
+"""What `join` leaves for `learn` beside the rows: how far they go, and what is needed of the events."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from jobs.runfile import RunConfig, config_diff, resolved
+from streamctr.errors import ConfigError, DataError
+from streamctr.names import Names
+from streamctr.ports import pack_text, unpack_text
+
+_FILE: Final = "end.json"
+_BACK: Final = ("files", "snapshots", "samples", "model", "tables", "training", "metrics")
+"""Top-level keys that the front half does not read, but for the slices, whose texts it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinEnd:
+    """Where a join stopped, at the end of the input or before."""
+
+    rows: int
+    """Rows of the emission log up to here; what stands behind them in its files does not count."""
+    newest_ms: int
+    """Time of the newest event that was released."""
+    ends: list[list[int]]
+    """Rows and event time at each end of the input so far: there, what waits for a full block is learned."""
+    events: dict[str, dict[str, int]]
+    roots: dict[str, int]
+    names: dict[str, Any]
+    """Texts of the values that figures are sliced by."""
+    config: dict[str, Any]
+    """`front_config` of the run file."""
+
+    def write(self, folder: Path) -> None:
+        """Put it into the folder of the samples, whole or not at all."""
+        aside = folder / f"{_FILE}.new"
+        with aside.open("wb") as file:
+            file.write(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(folder / _FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> "JoinEnd":
+        """What the last join left.
+
+        Raises:
+            DataError: nothing, or nothing that can be read.
+        """
+        try:
+            return cls(**orjson.loads((folder / _FILE).read_bytes()))
+        except FileNotFoundError:
+            message = f"{folder} holds no samples of a join that stopped; first run streamctr join"
+        except (OSError, TypeError, orjson.JSONDecodeError) as error:
+            message = f"{folder / _FILE} cannot be read ({error}); run streamctr join again"
+        raise DataError(message) from None
+
+    def refuse_others(self, config: RunConfig, folder: Path) -> None:
+        """Samples that the front half of this config would not have said.
+
+        Raises:
+            ConfigError: what it reads differs.
+        """
+        now = front_config(config)
+        now["features"] = _lookups_as(self.config["features"], now["features"])
+        different = config_diff(self.config, now)
+        if different:
+            lines = "\n".join(f"  {line}" for line in different)
+            raise ConfigError(
+                f"{folder} was joined with another config:\n{lines}\n"
+                "take the change back, choose another directory with --run, or join anew with streamctr join --fresh"
+            )
+
+    def known_names(self, fields: tuple[str, ...]) -> Names:
+        """The texts, for a judge."""
+        names = Names(fields)
+        names.restore({"names": pack_text(orjson.dumps(self.names).decode())})
+        return names
+
+
+def names_json(names: Names) -> dict[str, Any]:
+    """`JoinEnd.names` of these."""
+    found: dict[str, Any] = orjson.loads(unpack_text(names.state()["names"]))
+    return found
+
+
+def _lookups_as(joined: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Features whose lookup files, where their hashes are not known now, are those of the join: nobody reads them."""
+    lookups = now.get("lookup", {})
+    for name, lookup in lookups.items():
+        known = joined.get("lookup", {}).get(name, {}).get("versions", [])
+        for version, before in zip(lookup["versions"], known, strict=False):
+            if version.get("sha256") in (None, before.get("sha256")):
+                version |= {"file": before.get("file"), "sha256": before.get("sha256")}
+    return now
+
+
+def front_config(config: RunConfig) -> dict[str, Any]:
+    """The resolved config, as far as the emission log depends on it."""
+    found = {key: value for key, value in resolved(config).items() if key not in _BACK}
+    return found | {"metrics": {"slices": list(config.metrics.slices)}}

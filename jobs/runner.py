@@ -1,0 +1,287 @@
+"""What `replay`, `join` and `learn` do alike: own the directory, go on from a snapshot, advance, say how it ended."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError
+
+from jobs.about import changes, environment
+from jobs.console import exit_code_of, say
+from jobs.interrupts import Alarm, Stop
+from jobs.lookups import without_later_versions
+from jobs.progress import Progress
+from jobs.rundir import RunDirectory, run_log
+from jobs.runfile import config_diff
+from streamctr.errors import ConfigError, SnapshotError
+from streamctr.kernel import first_use
+from streamctr.pipeline import BackHalf
+from streamctr.ports import Arrays
+from streamctr.schema import instant_text, parse_instant_ms
+from streamctr.snapshot import Snapshot, SnapshotsConfig, SnapshotStore
+
+Say = Callable[[str], None]
+About = Mapping[str, Any]
+"""What a snapshot says of itself."""
+
+
+class Task(Protocol):
+    """What is run: it advances, a block at a time, from where its newest snapshot stands to its end."""
+
+    command: str
+    """Its name on the command line, and in its snapshots."""
+    unit: str
+    """What it takes: events or rows."""
+
+    @property
+    def taken(self) -> int:
+        """How many it has taken: what a snapshot is called by."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as far as it decides what comes out: a resume may not change it."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """What `done` comes to in the end."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """How much is behind it."""
+        ...
+
+    def begin(self, tell: Say) -> None:
+        """There is no snapshot: start from nothing, whatever was written before."""
+        ...
+
+    def restore(self, arrays: Arrays, about: About) -> None:
+        """Go on from a snapshot; what was written behind it is forgotten."""
+        ...
+
+    def refused(self, about: About) -> list[str]:
+        """What is asked for besides the config, and cannot go on from a snapshot that says this of itself."""
+        ...
+
+    def advance(self, tell: Say) -> bool:
+        """Take one block; False when there is no more."""
+        ...
+
+    def is_over(self, about: About) -> bool:
+        """Whether such a snapshot was taken behind `finish`, as far as what is asked for now goes."""
+        ...
+
+    def finish(self) -> None:
+        """No more is to come for now."""
+        ...
+
+    def about(self, over: bool) -> dict[str, Any]:
+        """What its snapshots say of themselves, as JSON can hold it; `over` behind `finish`."""
+        ...
+
+    def state(self) -> Arrays:
+        """As in `Stateful`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a task leaves what it remembers."""
+
+    directory: RunDirectory
+    store: SnapshotStore
+    every: SnapshotsConfig
+    log: Any
+    """Of what happened, with the wall time."""
+
+
+class Runner:
+    """Drives one task in its place, from its newest snapshot on."""
+
+    def __init__(self, task: Task, place: Place) -> None:
+        self._task, self._place = task, place
+        self._name, self._saved_at = "", 0
+        self._about: About = {}
+
+    def to_the_end(self, stop: Stop, started: Callable[[], None]) -> str:
+        """Run to the end or to a signal and leave a last snapshot; its name.
+
+        Args:
+            stop: asked between any two blocks.
+            started: called once it is known that the run can go on.
+
+        Raises:
+            StreamctrError: it cannot go on.
+        """
+        task = self._task
+        with Progress(task.command, task.total) as progress, Alarm(self._place.every.every) as alarm:
+            self._resume(progress)
+            started()
+            while not stop.asked and self._advance(progress):
+                if alarm.rang() or self._is_due():
+                    self._save()
+            if stop.asked:
+                progress.say(f"{stop.name}: taking a last snapshot")
+            if task.taken != self._saved_at or not self._name:
+                self._save()
+        self._place.store.verify(self._name)
+        return self._name
+
+    def _advance(self, progress: Progress) -> bool:
+        """Take a block; without one, finish, unless that is where the last run already was."""
+        task = self._task
+        if task.advance(progress.say):
+            progress.reach(task.done, f"{task.taken:,} {task.unit}")
+            return True
+        if not (self._name and task.is_over(self._about) and task.taken == self._saved_at):
+            task.finish()
+            self._save(over=True)
+        return False
+
+    def _resume(self, progress: Progress) -> None:
+        snapshot, refused = self._place.store.newest()
+        for error in refused:
+            progress.say(f"skipped, it does not verify: {error}")
+            self._place.log.warning("snapshot skipped", error=str(error))
+        if snapshot is None:
+            if refused:
+                progress.say("no snapshot verifies: starting from the beginning")
+            self._task.begin(progress.say)
+            return
+        about = snapshot.manifest["about"]
+        self._refuse_changes(snapshot.name, about)
+        for change in changes(about["environment"], environment()):
+            progress.say(f"since snapshot {snapshot.name}, {change}: the same bits as without a stop are not promised")
+        self._restore(snapshot)
+        progress.say(f"going on from snapshot {snapshot.name}, {self._saved_at:,} {self._task.unit} read")
+        self._place.log.info("resumed", snapshot=snapshot.name, taken=self._saved_at)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        about = snapshot.manifest["about"]
+        try:
+            self._task.restore(snapshot.arrays, about)
+        except KeyError as error:
+            raise SnapshotError(
+                f"snapshot {snapshot.name} lacks {error}: it was written by another version; use that one, or --fresh"
+            ) from None
+        self._name, self._about, self._saved_at = snapshot.name, about, self._task.taken
+
+    def _refuse_changes(self, name: str, about: About) -> None:
+        """A run is a function of its input and its config: a resume with another one would be neither run.
+
+        Raises:
+            ConfigError: another command's snapshot, or something differs that may not.
+        """
+        path, command = self._place.directory.path, about.get("command", "replay")
+        if command != self._task.command:
+            raise ConfigError(_NOT_ITS_OWN.format(path=path, command=command))
+        before, now = (
+            without_later_versions(plain, about["event_ms"]) for plain in (about["config"], self._task.config)
+        )
+        different = [*config_diff(before, now), *self._task.refused(about)]
+        if different:
+            lines = "\n".join(f"  {line}" for line in different)
+            raise ConfigError(
+                f"{path} cannot go on from snapshot {name} with another config:\n{lines}\n"
+                "take the change back, choose another directory with --run, or start anew with --fresh"
+            )
+
+    def _is_due(self) -> bool:
+        every = self._place.every.every_events
+        return every is not None and self._task.taken // every > self._saved_at // every
+
+    def _save(self, over: bool = False) -> None:
+        task, place = self._task, self._place
+        about = {
+            "command": task.command,
+            **task.about(over),
+            "environment": environment(),
+            "config": task.config,
+        }
+        arrays = task.state()
+        finite = [name for name, array in arrays.items() if _is_weight(name, array)]
+        try:
+            self._name = place.store.save(task.taken, arrays, about, finite)
+        except SafetensorError as error:
+            raise OSError(f"{place.directory.path}: {error}") from None
+        self._about, self._saved_at = about, task.taken
+        place.log.info("snapshot", name=self._name, taken=task.taken, steps=about["steps"])
+
+
+_NOT_ITS_OWN = (
+    "{path} holds snapshots of {command}: go on with streamctr {command}, choose another directory with --run, "
+    "or start anew with --fresh"
+)
+
+
+def refuse_snapshots_of(command: str, store: SnapshotStore, directory: RunDirectory) -> None:
+    """Another command's snapshots in the same directory: its outputs would be overwritten.
+
+    Raises:
+        ConfigError: `store` holds such snapshots.
+    """
+    names = store.names()
+    if names and store.manifest(names[-1])["about"].get("command", "replay") == command:
+        raise ConfigError(_NOT_ITS_OWN.format(path=directory.path, command=command))
+
+
+def in_directory(
+    directory: RunDirectory, clear: Callable[[], None], work: Callable[[Any, Stop], dict[str, Any]]
+) -> tuple[dict[str, Any], int]:
+    """Own a run directory, `clear` it, and work in it with a log; signals only ask to stop.
+
+    Returns:
+        What the work found, and the exit code.
+    """
+    if first_use():
+        say("compiling kernels (first use, about half a minute)")
+    with directory.owned():
+        clear()
+        with run_log(directory.path / "log.jsonl") as log, Stop() as stop:
+            try:
+                result = work(log, stop)
+            except Exception as error:
+                with suppress(OSError):  # of a full disk, too
+                    log.error("failed", error=f"{type(error).__name__}: {error}", exit_code=exit_code_of(error))
+                raise
+            log.info("ended", exit_code=stop.exit_code, signal=stop.name, **result["events"])
+    return result, stop.exit_code
+
+
+def learned(back: BackHalf, snapshot: str) -> dict[str, Any]:
+    """What a run has judged and learned, as `--json` prints it."""
+    return {
+        **back.judge.summary(),
+        "weights_sha256": back.trainer.weights_sha256(),
+        "snapshot": snapshot,
+        "steps": back.trainer.steps,
+    }
+
+
+def moment(option: str, text: str | None) -> int | None:
+    """Milliseconds of an option's time.
+
+    Raises:
+        ConfigError: it is not a moment.
+    """
+    try:
+        return None if text is None else parse_instant_ms(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {error}") from None
+
+
+def moved_freezing(about: About, frozen_ms: int | None) -> list[str]:
+    """That `--frozen` was moved behind what was learned, or not to be, before it."""
+    before = about["frozen_ms"]
+    if before == frozen_ms or min(ms for ms in (before, frozen_ms) if ms is not None) >= about["event_ms"]:
+        return []
+    was, is_now = ("unset" if ms is None else instant_text(ms) for ms in (before, frozen_ms))
+    return [f"--frozen: {was} is now {is_now}"]
+
+
+def _is_weight(name: str, array: Any) -> bool:
+    return name.startswith("trainer/learner/") and np.issubdtype(array.dtype, np.floating)

@@ -1,0 +1,73 @@
+"""Scores of raw root events by what a snapshot holds: the same decoding, encoding and model as in the run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from jobs.runfile import RunConfig
+from jobs.wiring import decoder, encoder, recipe
+from streamctr.errors import DataError
+from streamctr.events import EventBatch
+from streamctr.features import Encoder
+from streamctr.heads import heads
+from streamctr.names import Names
+from streamctr.ports import Arrays, RawBlock
+from streamctr.samples import SampleBatch
+from streamctr.training import Learner
+
+_ENCODER = "encoder/"
+_LEARNER = "trainer/learner/"
+
+
+class Scorer:
+    """Scores root events with the weights and histories of a snapshot; nothing that is scored changes them.
+
+    Args:
+        config: of the run.
+        arrays: of the snapshot.
+        names: given the texts of what is encoded.
+
+    Raises:
+        ConfigError: the snapshot is of a run with other features, or another model.
+    """
+
+    def __init__(self, config: RunConfig, arrays: Arrays, names: Names | None = None) -> None:
+        self._config, self._names = config, names or Names(())
+        self._encoder: Encoder = encoder(config, self._names)
+        self._encoder.restore(_part(arrays, _ENCODER))
+        self._learner = Learner(recipe(config))
+        self._learner.restore(_part(arrays, _LEARNER))
+
+    def score(self, messages: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """Probabilities (N, heads) of messages of the root stage, given as mappings.
+
+        Raises:
+            DataError: a message is malformed.
+        """
+        return self.probabilities(self._encoder.encode_roots(self._decode(messages)))
+
+    def probabilities(self, roots: SampleBatch) -> NDArray[np.float64]:
+        """Probabilities (N, heads) of encoded roots: along a head's path, the product of the conditional ones."""
+        given_NS = 1.0 / (1.0 + np.exp(-self._learner.score(roots).astype(np.float64)))
+        along = [given_NS[:, [place - 1 for place in head.path]].prod(axis=1) for head in heads(self._config.tree)]
+        return np.stack(along, axis=1)
+
+    def _decode(self, messages: Sequence[Mapping[str, Any]]) -> EventBatch:
+        lines = [orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY) for message in messages]
+        stage = 0 if self._config.stage is None else -1
+        block = RawBlock(0, stage, "events", 1, b"\n".join(lines), False, False)
+        decoded = decoder(self._config, self._names).decode(block)
+        if decoded.letters:
+            letter = decoded.letters[0]
+            raise DataError(f"event {letter['line']} cannot be scored: {letter['reason']}")
+        if (decoded.events.stage != 0).any():
+            place = int(np.flatnonzero(decoded.events.stage)[0])
+            raise DataError(f"event {place + 1} is no {self._config.tree.names[0]}: only roots are scored")
+        return decoded.events
+
+
+def _part(arrays: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

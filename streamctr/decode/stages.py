@@ -1,0 +1,165 @@
+"""Messages of one stage to events: its own, and those of the stages that their fields tell of.
+
+Legend: N messages, F id columns, M number columns.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamctr.decode.cells import Cells
+from streamctr.decode.derived import Derived
+from streamctr.decode.reading import Reading
+from streamctr.decode.values import Column, Faults, bag, numbers, times, vector
+from streamctr.events import EventBatch
+from streamctr.hashing import U64, combine
+from streamctr.names import Names
+from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the messages of one stage tell."""
+
+    events: EventBatch
+    """One for each good message."""
+    good: I64
+    """Which messages those are, ascending."""
+    derived: list[tuple[EventBatch, I64]]
+    """Events of other stages, and the messages that told of them."""
+    reasons: Faults
+    """Why the other messages are malformed."""
+    early: list[tuple[int, int, str]]
+    """Derived events that are rejected: message, stage, reason."""
+
+
+class StageReader:
+    """Reads the messages of one stage.
+
+    Args:
+        config: where things stand in messages.
+        funnel: all stages.
+        features: what a root carries.
+        place: of the stage in the funnel.
+        names: gets the texts of the ids that it looks for.
+    """
+
+    def __init__(
+        self, config: MessagesConfig, funnel: Funnel, features: FeaturesConfig, place: int, names: Names
+    ) -> None:
+        stage = funnel.stages[place].config
+        self._place, self._features, self._names = place, features, names
+        self._key = stage.key or config.key
+        self._time = config.time.model_copy(update={"field": stage.time or config.time.field})
+        self._user = config.user if place == 0 else ()
+        self._weight = config.weight if place == 0 else None
+        self._value = stage.value
+        self._integers = frozenset(name for name, kind in config.types.items() if kind == "integer")
+        told = [(k, s) for k, s in enumerate(funnel.stages) if s.told_by == place and k != place]
+        self._derived = [Derived(k, s, config.time) for k, s in told]
+
+    def fields(self) -> dict[str, bool]:
+        """The fields that are read, and whether one is only ever read as a number, for which 1 and 1.0 are the same."""
+        root = self._features if self._place == 0 else FeaturesConfig()
+        ids = (*self._key, *self._user, *root.event_ids, *root.event_bags)
+        read = (*root.event_numbers, *root.event_vectors, self._weight, self._value)
+        numeric = dict.fromkeys((name for name in read if name is not None), True)
+        time = {self._time.field: self._time.unit != "ms"}
+        uses: dict[str, bool] = dict.fromkeys(ids, False)
+        for fields in (numeric, time, *(derived.fields() for derived in self._derived)):
+            for name, only_number in fields.items():
+                uses[name] = uses.get(name, True) and only_number
+        return uses
+
+    def read(self, cells: dict[str, Cells], n: int) -> Told:
+        """The events of `n` messages."""
+        reading = Reading(cells, n, self._integers)
+        root = reading.key(self._key)
+        time = reading.read("time", self._time.field, partial(times, config=self._time))
+        reading.require("time", self._time.field, time.missing)
+        if self._place == 0:
+            events = self._roots(reading, time.values, root)
+        else:
+            events = self._children(self._place, time.values, root, self._number(reading, self._value))
+        derived = [(one, *one.read(reading, time.values)) for one in self._derived]
+        good = np.ones(n, np.bool_)
+        good[list(reading.reasons)] = False
+        told, early = [], []
+        for one, happened, at_ms, value in derived:
+            before = happened & good & (at_ms < time.values)
+            reason = f'time "{one.config.at}" is before "{self._time.field}", the time of the message that tells of it'
+            early += [(row, one.place, reason) for row in np.flatnonzero(before).tolist()]
+            rows = np.flatnonzero(happened & good & ~before)
+            told.append((self._children(one.place, at_ms[rows], root[rows], value[rows]), rows))
+        rows = np.flatnonzero(good)
+        return Told(events if len(rows) == n else events.take(rows), rows, told, reading.reasons, early)
+
+    def _roots(self, reading: Reading, time_ms: I64, root: U64) -> EventBatch:
+        features, n = self._features, reading.n
+        user = reading.user(self._user)
+        ids = [self._identities(name, reading.ids(name)) for name in features.event_ids]
+        ids += self._columns(
+            reading.read("bag", name, partial(bag, config=config, integer=reading.is_integer(name)))
+            for name, config in features.event_bags.items()
+        )
+        found = [self._number(reading, name) for name in features.event_numbers]
+        found += self._columns(
+            reading.read("vector", name, partial(vector, size=size)) for name, size in features.event_vectors.items()
+        )
+        weight = self._weights(reading)
+        value = self._number(reading, self._value)
+        stage = np.zeros(n, np.int64)
+        hashed = [time_ms.view(np.uint64), stage.view(np.uint64), root, user, *ids, *(c.view(np.uint64) for c in found)]
+        hashed += [value.view(np.uint64)] if self._value is not None else []
+        hashed += [weight.view(np.uint64)] if self._weight is not None else []
+        numbers_NM = _table(found, n, np.float64)
+        return EventBatch(
+            time_ms, stage, root, user, _table(ids, n, np.uint64), numbers_NM, combine(hashed), value, weight
+        )
+
+    def _children(self, place: int, time_ms: I64, root: U64, value: F64) -> EventBatch:
+        n, features = len(time_ms), self._features
+        stage = np.full(n, place, np.int64)
+        return EventBatch(
+            time_ms=time_ms,
+            stage=stage,
+            root=root,
+            user=np.zeros(n, np.uint64),
+            ids_NF=np.zeros((n, features.event_id_columns), np.uint64),
+            numbers_NM=np.full((n, features.event_number_columns), np.nan),
+            content=combine([time_ms.view(np.uint64), stage.view(np.uint64), root, value.view(np.uint64)]),
+            value=value,
+            weight=np.ones(n),
+        )
+
+    def _identities(self, name: str, column: Column) -> U64:
+        if self._names.wants(name):
+            self._names.offer(name, column.named())
+        return column.values
+
+    def _weights(self, reading: Reading) -> F64:
+        if self._weight is None:
+            return np.ones(reading.n)
+        weight = self._number(reading, self._weight)
+        negative = np.flatnonzero(weight < 0).tolist()
+        reading.fault("weight", self._weight, {row: f"is {weight[row]:g}, not 0 or more" for row in negative})
+        return np.where(np.isnan(weight), 1.0, weight)
+
+    @staticmethod
+    def _number(reading: Reading, name: str | None) -> F64:
+        return np.full(reading.n, np.nan) if name is None else reading.read("number", name, numbers).values
+
+    @staticmethod
+    def _columns(tables: Any) -> list[NDArray[Any]]:
+        """The columns of bags or vectors, each for itself."""
+        return [column for table in tables for column in np.ascontiguousarray(table.values.T)]
+
+
+def _table(columns: list[Any], n_rows: int, kind: type) -> NDArray[Any]:
+    return np.stack(columns, axis=1) if columns else np.empty((n_rows, 0), kind)

@@ -1,0 +1,141 @@
+"""Bags, numbers and vectors as a model sees and learns them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamctr.models import EsmmConfig, InputShape, LrConfig
+from streamctr.samples import NEVER_MS, OBSERVED, SampleBatch
+from streamctr.schema import FeaturesConfig, Funnel, StageConfig
+from streamctr.tables import FusedTable, TablesConfig
+from streamctr.training import Learner, Recipe, TrainingConfig
+from streamctr.training.inputs import Inputs
+
+CLICK = Funnel.from_mapping({"view": None, "click": StageConfig(observe="25ms")})
+
+
+def clicked(ids: list[list[int]], numbers: list[list[float]] | None = None) -> SampleBatch:
+    """Rows that were all clicked on."""
+    n = len(ids)
+    says, label = np.tile(np.array([[0, OBSERVED]], np.uint8), (n, 1)), np.tile(np.array([[0, 1]], np.uint8), (n, 1))
+    ids_NF, numbers_NM = np.array(ids, np.uint64), np.array(numbers or [[]] * n, np.float32)
+    root, ms, value_NV = np.arange(n).astype(np.uint64), np.full((n, 2), NEVER_MS), np.zeros((n, 0))
+    weight = np.ones(n, np.float32)
+    return SampleBatch(np.arange(n), np.arange(n), root, says, label, ms, ids_NF, numbers_NM, value_NV, weight, ())
+
+
+def learner(features: dict[str, Any], model: Any = None, tables: dict[str, Any] | None = None) -> Learner:
+    """Logistic regression by Adagrad that never forgets, a row a step: the first step of a weight is its whole rate."""
+    training = TrainingConfig(batch=1, optimizer="adagrad", decay=1.0, lr=0.5)
+    config = TablesConfig(**{"rows": 1000, "lr": 0.25, "decay": 1.0, **(tables or {})})
+    return Learner(Recipe(model or LrConfig(), config, training, FeaturesConfig.model_validate(features), CLICK))
+
+
+def inputs(features: dict[str, Any]) -> Inputs:
+    """What makes batches of at most three rows into a model's input."""
+    declared = FeaturesConfig.model_validate(features)
+    shape = InputShape.of(declared, 2)
+    return Inputs(declared, shape, FusedTable(TablesConfig(rows=10), declared.tables, 2, 0.1, 0), 3)
+
+
+def tags(pool: str, **features: Any) -> dict[str, Any]:
+    return {"id": ["video"], "bag": {"tag": {"pool": pool, "most": 3}}, **features}
+
+
+@pytest.mark.parametrize(("pool", "pooled"), [("sum", 0.5), ("mean", 0.25), ("max", 0.25)])
+def test_each_item_of_a_bag_learns_a_row_and_the_bag_counts_as_pooled(pool: str, pooled: float) -> None:
+    held = learner(tags(pool))
+    assert held.learn(clicked([[7, 5, 6, 0]]))
+    # Each weight moves by its rate: bias .5, the video .25, both tags .25 (equal largest ones share the gradient).
+    assert held.score(clicked([[7, 5, 6, 0], [7, 6, 5, 0]])) == pytest.approx(0.75 + pooled)
+    assert held.score(clicked([[7, 0, 0, 0], [8, 5, 0, 0], [8, 9, 0, 0]]))[:, 0].tolist() == [0.75, 0.75, 0.5]
+    assert len(held.table) == 3
+
+
+def test_a_mean_counts_new_items_and_a_largest_of_bad_ones_is_the_least_bad() -> None:
+    mean, largest = learner(tags("mean")), learner(tags("max"))
+    assert mean.learn(clicked([[7, 5, 0, 0]]))
+    assert mean.score(clicked([[8, 5, 6, 4]]))[0, 0] == pytest.approx(0.5 + 0.25 / 3)
+    rows = clicked([[7, 5, 6, 0]])
+    rows.label[:] = 0
+    assert largest.learn(rows)
+    assert largest.score(clicked([[8, 5, 6, 0], [8, 5, 9, 0]]))[:, 0].tolist() == [-0.75, -0.5]
+
+
+@pytest.mark.parametrize(("pool", "gradients"), [("sum", [0.5, 1.0]), ("mean", [0.5 / 3, 1.0 / 3])])
+def test_the_gradient_of_a_bag_flows_to_its_items_as_pooled(pool: str, gradients: list[float]) -> None:
+    held = learner(tags(pool))
+    assert held.learn(clicked([[7, 5, 6, 6]]))
+    # The video's gradient is .5; an item that is there twice gets both its shares.
+    expected = [g**2 for g in sorted([0.5, *gradients])]
+    assert sorted(held.state()["table.accumulator"].tolist()) == pytest.approx(expected)
+
+
+def test_every_bag_has_a_table_of_its_own() -> None:
+    held = learner({"id": ["video"], "bag": {"tag": {"most": 2}, "word": {"most": 2, "pool": "sum"}}})
+    assert held.learn(clicked([[7, 7, 0, 7, 0]]))
+    assert len(held.table) == 3
+    alone = clicked([[7, 0, 0, 0, 0], [8, 7, 0, 0, 0], [8, 0, 0, 7, 9]])
+    assert held.score(alone)[:, 0].tolist() == [0.75, 0.75, 0.75]
+
+
+def test_a_bag_and_an_id_may_share_a_table() -> None:
+    held = learner(tags("sum"), tables={"shared": {"tag": "video"}})
+    assert held.learn(clicked([[7, 7, 0, 0]]))
+    assert len(held.table) == 1
+    assert held.score(clicked([[7, 0, 0, 0], [8, 7, 0, 0]]))[:, 0].tolist() == [0.75, 0.75]
+
+
+def test_bags_alone_are_enough() -> None:
+    for model in (LrConfig(), EsmmConfig(towers=(4,))):
+        held = learner({"bag": ["tag"]}, model)
+        rows = clicked([[5, *[0] * 9], [6, 5, *[0] * 8]])
+        before = held.score(rows)
+        assert held.learn(rows.take(slice(0, 1)))
+        assert (held.score(rows) > before).all()
+
+
+def test_a_number_may_stay_as_it_is_beside_one_that_is_standardised() -> None:
+    held = inputs({"number": {"raw": {"standardise": False, "default": 3.0}, "usual": {}}})
+    held.moments.update(np.array([[100.0, 10.0], [300.0, 14.0]], np.float32))
+    rows = clicked([[], []], [[5, 15], [np.nan, 12]])
+    x = held.of(rows, held.look_up(rows))
+    # usual: mean 12, variance (8 + 1) / (2 + 1).
+    assert x.numbers_BM.tolist() == [[5.0, pytest.approx(3 / 3**0.5)], [3.0, 0.0]]
+    assert x.missing_BM.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ({"default": 50.0, "clip": [0, 20]}, 20.0),
+        ({"default": -5.0, "clip": [0, None], "transform": "log1p"}, 0.0),
+        ({"default": 50.0, "clip": [None, 20], "transform": "log1p"}, np.log(21.0)),
+    ],
+)
+def test_a_default_is_clipped_in_raw_units_and_transformed(number: dict[str, Any], expected: float) -> None:
+    held = inputs({"number": {"seconds": number}})
+    found, missing = held.moments.standardise(np.array([[np.nan]], np.float32))
+    assert found[0, 0] == pytest.approx(expected)
+    assert missing.tolist() == [[1.0]]
+
+
+def test_vectors_stand_behind_the_numbers_as_they_are_with_one_flag_each() -> None:
+    nan = np.nan
+    held = inputs({"number": {"seconds": {}}, "vector": {"face": 2, "voice": 3}})
+    held.moments.update(np.array([[1.0, 9, 9, 9, 9, 9], [3.0, 9, 9, 9, 9, 9]], np.float32))
+    rows = clicked([[], []], [[3.0, 7, 8, nan, nan, nan], [nan, nan, nan, 4, 5, 6]])
+    x = held.of(rows, held.look_up(rows, pad_to=3))
+    # seconds: mean 2, variance (2 + 1) / (2 + 1).
+    assert x.numbers_BM.tolist() == [[1.0, 7, 8, 0, 0, 0], [-2.0, 0, 0, 4, 5, 6], [0.0] * 6]
+    assert x.missing_BM.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
+    assert held.moments.state()["count"].tolist() == [2.0]
+
+
+def test_a_vector_is_learned_as_numbers_are() -> None:
+    held = learner({"vector": {"face": 2}})
+    rows = clicked([[]], [[2.0, -4.0]])
+    assert held.learn(rows)
+    # Bias .5 and each weight its rate towards the label: .5 * 2 + .5 * 4.
+    assert held.score(rows)[0, 0] == 3.5
