@@ -142,11 +142,12 @@ def read_samples(folder: str | os.PathLike[str], first: int = 0, end: int | None
             with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
                 for records in stream:
                     begin = records.column("ordinal")[0].as_py()
-                    if end is not None and begin >= end:
-                        return
-                    if begin + records.num_rows > first:
-                        rows = slice(max(first - begin, 0), None if end is None else end - begin)
-                        yield _from_arrow(records).take(rows)
+                    behind = begin + records.num_rows
+                    from_, to = max(first, begin), behind if end is None else min(end, behind)
+                    if from_ < to:
+                        yield _from_arrow(records).take(slice(from_ - begin, to - begin))
+                    if end is not None and behind >= end:
+                        return  # what follows is not looked at: it may be half a message
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} ends within a message ({error}); resume its run, or join again") from None
 

@@ -53,8 +53,9 @@ def check(call: Call, run: Path) -> Result:
 def _usable(document: Document, config: RunConfig | None, mistakes: Sequence[Mistake]) -> RunConfig | None:
     """The config to look at events with: where it has mistakes, what they suggest stands in their place."""
     try:
-        config = config or RunConfig.model_validate(mended(document, mistakes))
-        return config if config.tree.stages else None
+        if mistakes:
+            config = RunConfig.model_validate(mended(document, mistakes))
+        return config if config is not None and config.tree.stages else None
     except (ValidationError, ValueError):
         return None
 
@@ -89,15 +90,17 @@ def _look(document: Document, config: RunConfig, mistakes: list[Mistake]) -> tup
     names = texts_of(config)
     beginnings = read_beginnings(partitions, config)
     seen, decoded = seen_fields(beginnings, config), decode(beginnings, config, names)
-    absent, notes = absent_fields(document, config, seen)
+    absent, notes = absent_fields(document, config, seen, beginnings)
     known = {mistake.path[:1] for mistake in (*mistakes, *absent)}
     mistakes += absent
-    mistakes += [m for m in unreadable(document, config, decoded, beginnings) if m.path[:1] not in known]
+    if not known & {("files",), ("funnel",)}:  # they say why nothing can be read
+        mistakes += [m for m in unreadable(document, config, decoded, beginnings) if m.path[:1] not in known]
     roots = None
-    try:
-        roots = encode(config, decoded.of(0), names)
-    except (ConfigError, DataError) as error:
-        mistakes.append(_lookup_mistake(document, config, str(error)))
+    if not any(mistake.path[:1] == ("features",) for mistake in mistakes):
+        try:
+            roots = encode(config, decoded.of(0), names)
+        except (ConfigError, DataError) as error:
+            mistakes.append(_lookup_mistake(document, config, str(error)))
     return _Look(partitions, beginnings, seen, decoded, roots), notes
 
 

@@ -29,6 +29,9 @@ Epochs = Annotated[
     int, typer.Option(metavar="N", min=1, help="At most so many; ends where the last bucket, held out, gets no better.")
 ]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="A snapshot's name; else the newest.")]
+Events = Annotated[list[str], typer.Argument(metavar="EVENTS...", help="Event files, patterns or folders.")]
+RunOut = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The run file; else named after the log.")]
+EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The root's key; several fields joined by a colon.")]
 Folder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the messages.")]
 Words = Annotated[str | None, typer.Argument(metavar="[WORDS]", help="Only reasons that contain these words.")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, help="Show at most so many.")]
@@ -105,6 +108,14 @@ def demo(call: Call) -> Result:
 
 
 @command(app)
+def init(call: Call, events: Events, out: RunOut = None) -> Result:
+    """Write a commented run file for a log, guessed from its first events."""
+    from jobs.init import init as job
+
+    return job(call, events, out)
+
+
+@command(app)
 def check(call: Call, run: Run) -> Result:
     """Say all that is wrong with a run file, and what a sample of its events looks like."""
     from jobs.check import check as job
@@ -153,6 +164,14 @@ def learn(  # noqa: PLR0913 - the options of the command
     from jobs.learn import learn as job
 
     return job(call, Request(run, epochs, frozen, directory, fresh, start))
+
+
+@command(app)
+def explain(call: Call, run: Run, event_id: EventId) -> Result:
+    """Tell why a root and its events became training rows, or did not."""
+    from jobs.explain import explain as job
+
+    return job(call, run, event_id)
 
 
 @command(data)

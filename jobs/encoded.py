@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jobs.lookups import read_lookups
 from jobs.runfile import RunConfig
-from jobs.sample import Beginning, Decoded, callings, parse, values
+from jobs.sample import Beginning, Decoded, messages_of, text_of
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
 from streamctr.features.columns import Layout, RootFields
@@ -57,11 +57,10 @@ def encode(config: RunConfig, events: EventBatch, names: Names) -> Roots:
     sample = encoder.encode_roots(events)
     encoded = Layout.of_samples(features).split(sample.ids_NF, sample.numbers_NM)
     before = Layout.of_events(features).split(events.ids_NF, events.numbers_NM)
-    for ids in (before.ids, encoded.ids):
-        for field, column in ids.items():
-            names.claim(field, column)
-    encoded.ids.update(RootFields({**before.ids, **encoded.ids}, {}, {}, {}))
-    return Roots(events, encoded, names)
+    for field, column in (*before.ids.items(), *encoded.ids.items()):
+        names.claim(field, column)
+    ids = {**before.ids, **encoded.ids}
+    return Roots(events, RootFields(ids, encoded.bags, encoded.numbers, encoded.vectors), names)
 
 
 def shown(config: RunConfig, roots: Roots, beginnings: Sequence[Beginning], decoded: Decoded) -> list[dict[str, Any]]:
@@ -100,63 +99,48 @@ def fullness(config: RunConfig, roots: Roots) -> dict[str, dict[str, Any]]:
 def fullness_text(tables: dict[str, dict[str, Any]]) -> str:
     """The tables that are fullest, in a line."""
     worst = sorted(tables.items(), key=lambda item: (-item[1]["sharing"], item[0]))[:_WORST]
-    told = (f"{name} {t['distinct']:,} ids on {_power(t['rows'])} rows ({t['sharing']:.2%})" for name, t in worst)
-    return f"{' · '.join(told)} share a row with another, in this sample alone"
+    told = (f"{name} {t['distinct']:,} on {_power(t['rows'])} rows ({t['sharing']:.2%})" for name, t in worst)
+    return f"distinct ids, and how many share a row in the sample alone: {' · '.join(told)}"
 
 
 def _messages(config: RunConfig, beginnings: Sequence[Beginning], decoded: Decoded) -> Iterator[dict[str, Any]]:
     """Of each root event its message's fields, in order."""
-    features, stages = config.features, callings(config.tree)
+    features, stage = config.features, config.tree.stages[0].config
+    fields = [*(stage.key or config.key), *config.user, *features.event_ids, *features.event_bags]
+    fields += [*features.event_numbers, *features.event_vectors]
     refused = {(letter["path"], letter["line"]) for letter in decoded.letters}
-    keys = config.tree.stages[0].config.key or config.key
-    time = config.tree.stages[0].config.time or config.time.field
-    fields = [*keys, time, *config.user, *features.event_ids, *features.event_bags, *features.event_numbers]
-    fields = list(dict.fromkeys((*fields, *features.event_vectors, config.stage or time)))
-    for beginning in (beginning for beginning in beginnings if beginning.stage <= 0):
-        for block in beginning.blocks:
-            parsed = parse(block, fields, config)
-            columns = {field: values(parsed, field) for field in fields}
-            for row, place in enumerate(parsed.places.tolist()):
-                message = {field: column[row] for field, column in columns.items()}
-                of = 0 if config.stage is None else stages.get(str(message[config.stage]))
-                if of == 0 and (block.path, block.first_line + place) not in refused:
-                    yield message
+    for path, line, message in messages_of(beginnings, 0, fields, config):
+        if (path, line) not in refused:
+            yield message
 
 
 def _plain(config: RunConfig, roots: Roots, row: int, message: dict[str, Any]) -> dict[str, Any]:
-    stage, features = config.tree.stages[0].config, config.features
-    keys, time = stage.key or config.key, stage.time or config.time.field
-    plain = {"key": ":".join(_text(message[name]) for name in keys)}
-    plain["time"] = f"{_text(message[time])} = {instant_text(int(roots.events.time_ms[row]))}"
+    features, encoded = config.features, roots.encoded
+    keys = config.tree.stages[0].config.key or config.key
+    plain = {"key": ":".join(text_of(message[name]) for name in keys)}
+    plain["time"] = instant_text(int(roots.events.time_ms[row]))
     if config.user:
-        plain["user"] = ":".join(_text(message[name]) for name in config.user)
-    for name in (*features.id, *features.time, *features.bucket):
-        plain[name] = roots.names.text(name, int(roots.encoded.ids[name][row]))
+        plain["user"] = ":".join(text_of(message[name]) for name in config.user)
+    for name in features.number:
+        number = f"{encoded.numbers[name][row]:.4g}".replace("nan", "missing")
+        plain[name] = f"{text_of(message[name])} -> {number}" if name in message else number
+    for name in features.bag:
+        used = int((encoded.bags[name][row] != MISSING_ID).sum())
+        plain[name] = f"{text_of(message[name])} -> {used} ids" if name in message else f"{used} ids of a lookup"
+    for name, size in features.vector.items():
+        plain[name] = "missing" if np.isnan(encoded.vectors[name][row]).any() else f"{size} numbers"
+    for name in (*features.bucket, *features.id, *features.time):
+        text = roots.names.text(name, int(encoded.ids[name][row]))
+        plain[name] = f"{plain[name]}; id {text}" if name in features.number else text
     for members in features.cross:
         plain["*".join(members)] = " x ".join(_member(roots, name, row, message) for name in members)
-    for name in features.bag:
-        count = int((roots.encoded.bags[name][row] != MISSING_ID).sum())
-        plain[name] = f"{_text(message[name])}: {count} used" if name in message else f"{count} of a lookup"
-    for name in features.number:
-        encoded = f"{roots.encoded.numbers[name][row]:.4g}".replace("nan", "missing")
-        label = name if name not in plain else f"{name} (number)"
-        plain[label] = f"{_text(message[name])} -> {encoded}" if name in message else encoded
-    for name, size in features.vector.items():
-        missing = bool(np.isnan(roots.encoded.vectors[name][row]).any())
-        plain[name] = "missing" if missing else f"{size} numbers"
     return plain
 
 
 def _member(roots: Roots, name: str, row: int, message: dict[str, Any]) -> str:
     if name in roots.encoded.ids:
         return roots.names.text(name, int(roots.encoded.ids[name][row]))
-    return _text(message.get(name))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "missing"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return text_of(message.get(name))
 
 
 def _cut(text: str) -> str:

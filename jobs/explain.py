@@ -224,7 +224,8 @@ def _rows(batch: SampleBatch, stages: tuple[str, ...]) -> Iterator[dict[str, Any
 def _shown(result: dict[str, Any]) -> Iterator[Any]:
     if result["malformed"]:
         yield Text("".join(f"malformed  {letter['at']}: {letter['reason']}\n" for letter in result["malformed"]))
-    events = figures_table("event", ["time", "outcome", "at"])
+    events = figures_table("event", ["time", "outcome"])
+    events.add_column("at", overflow="fold")
     for event in result["events"]:
         events.add_row(event["stage"], event["time"], event["outcome"], event["at"])
     yield events

@@ -11,15 +11,16 @@ import pyarrow as pa
 
 from jobs.encoded import fullness_text
 from jobs.runfile import RunConfig
-from jobs.sample import MESSAGES, Beginning, Decoded, Seen, named_roots, parse
+from jobs.sample import MESSAGES, Beginning, Decoded, Seen, messages_of, named_roots, parse, text_of
 from streamctr.decode import OTHER
+from streamctr.decode.values import bag
 from streamctr.hashing import MISSING_ID
-from streamctr.schema import duration_text
+from streamctr.schema import BagConfig, duration_text
 
 _OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d(:?\d\d)?)\s*$")
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?\s*$")
 _COUNTER: Final = re.compile(r"count|cnt|num|total|sum|rate|ctr|cvr|avg|mean|click|view|like|play|sold|sales|order")
-_EXAMPLE_BYTES: Final = 80
+_EXAMPLE_BYTES: Final = 120
 _STEPS_MS: Final = (60_000, 300_000, 600_000, 1_800_000, 3_600_000, 21_600_000, 43_200_000)
 _DAY_MS: Final = 86_400_000
 _UNITS: Final = ((2 * _DAY_MS, _DAY_MS, "d"), (7_200_000, 3_600_000, "h"), (120_000, 60_000, "min"), (1000, 1000, "s"))
@@ -75,7 +76,9 @@ class Findings:
                 share = f"{self.config.rejects.share:g}"
                 self.notes.append(f"a run stops where a share of more than {share} is rejected, as here of {stage}")
             if stage != OTHER and not accepted + rejected:
-                self.notes.append(f"no {stage} event was found")
+                paths = [b.path for beginning in self.beginnings if beginning.stage == place for b in beginning.blocks]
+                where = f" in {paths[0]}" if any(paths) else ""
+                self.notes.append(f"no {stage} event was found{where}")
 
     def _example(self, stage: str, reason: str) -> str:
         letter = next(
@@ -109,7 +112,7 @@ class Findings:
             wanted = duration_text(_roundly(worst_ms))
             verdict = f"beyond lateness {lateness}: {late:,} event{'s'[: late > 1]} would be late, with {wanted} none"
         self.lines.append(
-            f"  time       {' and '.join([time + ':', *forms][:2])}; worst disorder {_about(worst_ms)}, {verdict}"
+            f"  time       {time}: {' and '.join(forms[:2]) or 'nothing'}; worst disorder {_about(worst_ms)}, {verdict}"
         )
         self.plain["time"] = {"field": time, "forms": forms, "disorder_ms": worst_ms, "late": late}
         if any("no offset" in form for form in forms) and config.time.zone == "UTC":
@@ -129,32 +132,42 @@ class Findings:
         """How many child events name a root, as far as the sample can tell."""
         tree, roots = self.config.tree, self.decoded.of(0)
         root = tree.names[0]
-        found = [(tree.names[place], *named_roots(self.decoded.of(place), roots)) for place in tree.tellers if place]
+        found = [(place, *named_roots(self.decoded.of(place), roots)) for place in tree.tellers if place]
         if found:
-            told = ", ".join(f"{named:,} of {of:,} {stage}" for stage, named, of in found)
+            told = ", ".join(f"{named:,} of {of:,} {tree.names[place]}" for place, named, of in found)
             self.lines.append(f"  key        {told} events up to the last {root} of the sample name one in it")
         else:
             self.lines.append(f"  key        all stages are told of by {root} events themselves")
-        for stage, named, of in found:
+        for place, named, of in found:
             if of and not named:
-                self.notes.append(f"no {stage} event names a known {root}: is the key the root's id?")
+                stage = tree.names[place]
+                keys = " and ".join(f"{name} {self._key_of(place)}" for name, place in ((stage, place), (root, 0)))
+                self.notes.append(
+                    f"no {stage} event names a known {root}: is the key the root's id? first ones: {keys}"
+                )
         again = len(roots) - len(np.unique(roots.root))
         if again:
             self.notes.append(f"{again:,} of {len(roots):,} {root} events repeat a key: they count as duplicates")
 
+    def _key_of(self, place: int) -> str:
+        """The key of the first message of a stage, as an example."""
+        fields = self.config.tree.stages[place].config.key or self.config.key
+        for _, _, message in messages_of(self.beginnings, place, fields, self.config):
+            return f'"{":".join(text_of(message[field]) for field in fields)}"'
+        return "none"
+
     def _windows(self) -> None:
-        time_ms = self.decoded.of(0).time_ms
-        span_ms = int(np.ptp(time_ms)) if len(time_ms) else 0
-        what = "files" if all(beginning.whole for beginning in self.beginnings) else "sample"
-        verb = "span" if what == "files" else "spans"
+        roots, events = self.decoded.of(0), self.decoded.events
+        span_ms = int(events.time_ms.max() - roots.time_ms.min()) if len(roots) else 0
+        whole = all(beginning.whole for beginning in self.beginnings)
         for stage in self.config.tree.stages[1:]:
+            name, window = stage.name, duration_text(stage.window_ms)
+            if stage.window_ms > span_ms and whole:
+                judged = f"the files span {_about(span_ms)}: no label of {name} becomes final; shorten it, or add files"
+            else:
+                judged = f"the sample spans {_about(span_ms)}: how much can be judged for {name} shows only at the end"
             if stage.window_ms > span_ms:
-                window, judged = duration_text(stage.window_ms), f"how much can be judged for {stage.name}"
-                if what == "sample":
-                    judged += " shows only at the end"
-                else:
-                    judged = f"no {stage.name} label becomes final by time, those that happened aside"
-                self.notes.append(f"{stage.name} window {window}, the {what} {verb} {_about(span_ms)}: {judged}")
+                self.notes.append(f"{name} window {window}, {judged}")
         self.plain["span_ms"] = span_ms
 
     def _features(self) -> None:
@@ -163,24 +176,27 @@ class Findings:
         absent = [name for name in config.outcomes if name not in self.seen[-1].fields]
         if absent and self.seen[-1].messages:
             self.notes.append(f"outcomes: {', '.join(absent)} stands in no event")
-        self.notes += [
-            f"lookup {name}: a column that is only known later than the event"
-            f"{_likely(lookup.take.values())} tells the future, and streamctr cannot see that"
-            for name, lookup in config.features.lookup.items()
-            if len(lookup.versions) == 1
-        ]
+        unversioned = {name: lookup for name, lookup in config.features.lookup.items() if len(lookup.versions) == 1}
+        if unversioned:
+            told = ", ".join(name + _likely(lookup.take.values()) for name, lookup in unversioned.items())
+            what = "a column that is only known later than the event tells the future, and streamctr cannot see that"
+            self.notes.append(f"lookup {told}: {what}")
         unused = [f'"{name}" of lookup {by}' for name, by in config.features.taken.items() if not _used(config, name)]
         if unused:
             self.notes.append(f"{', '.join(unused)} is taken and no feature uses it")
-        roots = self.decoded.of(0)
-        first = len(config.features.event_ids)
-        for name, bag in config.features.event_bags.items():
-            full = int((roots.ids_NF[:, first + bag.most - 1] != MISSING_ID).sum())
-            first += bag.most
-            if full:
-                self.notes.append(
-                    f"bag {name}: {full:,} of {len(roots):,} events have {bag.most} values or more; the first {bag.most} count (most)"
-                )
+        for name, config_of in config.features.event_bags.items():
+            longer = self._longer(name, config_of)
+            if longer:
+                what = f"{longer:,} of {len(self.decoded.of(0)):,} events have more values than count"
+                self.notes.append(f"bag {name}: {what}, the first {config_of.most}; most: N makes it more")
+
+    def _longer(self, name: str, config: BagConfig) -> int:
+        """Messages with more values of a bag than count."""
+        most = config.most + 1
+        blocks = [b for beginning in self.beginnings if beginning.stage <= 0 for b in beginning.blocks]
+        cells = [(parsed.cells[name], len(parsed.places)) for parsed in (parse(b, [name], self.config) for b in blocks)]
+        read = [bag(cell, n, config.model_copy(update={"most": most})).values for cell, n in cells]
+        return sum(int((ids_NC[:, -1] != MISSING_ID).sum()) for ids_NC in read)
 
 
 def _form(value: Any, kind: Any, config: RunConfig) -> str:

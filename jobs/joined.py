@@ -53,7 +53,9 @@ class JoinEnd:
         try:
             return cls(**orjson.loads((folder / _FILE).read_bytes()))
         except FileNotFoundError:
-            message = f"{folder} holds no samples of a join that stopped; first run streamctr join"
+            message = (
+                f"{folder.parent} holds no samples that join has finished; run streamctr join {folder.parent} first"
+            )
         except (OSError, TypeError, orjson.JSONDecodeError) as error:
             message = f"{folder / _FILE} cannot be read ({error}); run streamctr join again"
         raise DataError(message) from None

@@ -1,7 +1,7 @@
 """Lookup tables of a run: which files they are, pinned by hash, and what stands in them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from connectors.tables import read_table
@@ -27,7 +27,9 @@ def read_lookups(config: RunConfig) -> dict[str, Lookup]:
         ConfigError: a file is not the one that was declared.
         DataError: a file cannot be read, or holds what is no good.
     """
-    return {name: _read(config, lookup) for name, lookup in config.features.lookup.items()}
+    slices, crosses = config.metrics.slices, config.features.crosses
+    named = {*slices, *(member for cross in slices for member in crosses.get(cross, ()))}
+    return {name: _read(config, lookup, named) for name, lookup in config.features.lookup.items()}
 
 
 def without_later_versions(plain: Mapping[str, Any], before_ms: int) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def without_later_versions(plain: Mapping[str, Any], before_ms: int) -> dict[str
     return {**plain, "features": {**plain["features"], "lookup": lookups}}
 
 
-def _read(config: RunConfig, lookup: LookupConfig) -> Lookup:
+def _read(config: RunConfig, lookup: LookupConfig, named: Collection[str]) -> Lookup:
     columns = tuple(dict.fromkeys((lookup.column or lookup.key, *lookup.take.values())))
     tables = []
     for version in lookup.versions:
@@ -53,7 +55,7 @@ def _read(config: RunConfig, lookup: LookupConfig) -> Lookup:
                 "put that file back, or declare this one as a further version, `from` the time at which it holds"
             )
         tables.append(table)
-    return Lookup(lookup, config.features, tables, config.types, config.metrics.slices)
+    return Lookup(lookup, config.features, tables, config.types, named)
 
 
 def _pinned(version: LookupVersion) -> LookupVersion:

@@ -63,18 +63,25 @@ def mended(document: Document, mistakes: Iterable[Mistake]) -> dict[str, Any]:
     """
     tree = copy.deepcopy(document.tree)
     for mistake in mistakes:
+        *parents, last = mistake.path or ("",)
         above: Any = tree
-        for part in mistake.path[:-1]:
-            above = above.get(part) if isinstance(above, dict) else None
-        if not isinstance(above, dict) or not mistake.path or mistake.path[-1] not in above:
+        for part in parents:
+            above = above[part] if isinstance(above, list | dict) and _holds(above, part) else None
+        if not isinstance(above, list | dict) or not _holds(above, last):
             continue
         meant = re.fullmatch(r'did you mean "(.*)"\?', mistake.hint)
-        value = above.pop(mistake.path[-1])
-        if meant and mistake.message.startswith("unknown key"):
-            above[meant[1]] = value
-        elif meant:
-            above[mistake.path[-1]] = meant[1]
+        if meant and not mistake.message.startswith("unknown key"):
+            above[last] = meant[1]
+        elif isinstance(above, dict):
+            value = above.pop(last)
+            above |= {meant[1]: value} if meant else {}
     return tree
+
+
+def _holds(above: list[Any] | dict[str, Any], part: str | int) -> bool:
+    if isinstance(above, list):
+        return isinstance(part, int) and part < len(above)
+    return part in above
 
 
 def configured(model: type[ConfigT], sets: Iterable[str]) -> ConfigT:
@@ -116,6 +123,8 @@ def _mistake(details: ErrorDetails, path: Path, document: Document, model: type[
         return document.mistake(path[:-1], f'missing key "{path[-1]}"{_within(path)}', key=True)
     value = document.get(path)
     words = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
+    if value is None and path[:1] == ("files",):
+        return document.mistake(path, f"{dotted(path)} has no value", 'standard input is written "-", in quotes')
     if value is None:
         return document.mistake(path, f"{dotted(path)} has no value", did_you_mean("", words))
     if words:

@@ -111,7 +111,7 @@ def _messages(document: Document) -> Iterator[Mistake]:
             hint = f"take it out of one of them; the stage is in {document.line_of(means[word.text])}"
             yield document.wrong(word, f'"{word.text}" is a stage, and is to be ignored', hint)
     if document.words(("ignore",)) and document.get(("stage",)) is None:
-        message = "ignore are values of the field that says what a line is, and no such field is named"
+        message = "ignore holds values of the field that says what a line is, and no field is named as that"
         yield document.mistake(("ignore",), message, "add stage: FIELD", key=True)
 
 

@@ -153,19 +153,17 @@ def decode(beginnings: Sequence[Beginning], config: RunConfig, names: Names) -> 
     behind_ms = np.zeros(len(events), np.int64)
     told = sum(map(len, batches))
     behind_ms[:told] = np.concatenate(behind)
-    return Decoded(events, *counts, letters, behind_ms)
+    return Decoded(events, counts[0], counts[1], counts[2], letters, behind_ms)
 
 
 def seen_fields(beginnings: Sequence[Beginning], config: RunConfig) -> list[Seen]:
     """What the messages of each stage have; in the last place, what any message has."""
-    funnel = config.tree
-    callings = callings(funnel)
-    messages = [0] * (len(funnel.stages) + 1)
+    messages = [0] * (len(config.tree.stages) + 1)
     fields: list[set[str]] = [set() for _ in messages]
     fixed = False
     for beginning in beginnings:
         for block in beginning.blocks:
-            for stage, names, count in _named(block, beginning.stage, config, callings):
+            for stage, names, count in _named(block, beginning.stage, config):
                 for place in {stage, -1}:
                     messages[place] += count
                     fields[place] |= names
@@ -179,15 +177,14 @@ def callings(funnel: Funnel) -> dict[str, int]:
     return {name: place for place, stage in stages.items() for name in (*stage.config.called, stage.name)}
 
 
-def _named(
-    block: RawBlock, stage: int, config: RunConfig, callings: dict[str, int]
-) -> Iterator[tuple[int, set[str], int]]:
+def _named(block: RawBlock, stage: int, config: RunConfig) -> Iterator[tuple[int, set[str], int]]:
     """Stage (-1 for none), fields and number of messages: of each JSON object, or of all rows of a stage."""
+    meant = callings(config.tree)
     if block.kind == "json":
         for line in block.payload.split(b"\n"):
             message = _object(line)
             if message is not None:
-                of = stage if config.stage is None else callings.get(str(_value(message, config.stage)), -1)
+                of = stage if config.stage is None else meant.get(str(_value(message, config.stage)), -1)
                 yield of, set(_paths(message)), 1
         return
     names = set(block.header) if block.kind == "csv" else set(_columns(block.rows.schema))
@@ -195,7 +192,7 @@ def _named(
         yield stage, names, len(block.rows) if block.rows is not None else block.payload.count(b"\n")
         return
     parsed = parse(block, [config.stage], config)
-    of_rows = Counter(callings.get(str(value), -1) for value in values(parsed, config.stage))
+    of_rows = Counter(meant.get(str(value), -1) for value in values(parsed, config.stage))
     yield from ((of, names, count) for of, count in of_rows.items())
 
 
@@ -206,6 +203,28 @@ def parse(block: RawBlock, fields: Sequence[str], config: RunConfig) -> Parsed:
     if block.kind == "arrow":
         return parse_rows(block, fields)
     return JsonLines(dict.fromkeys(fields, False)).parse(block.payload)
+
+
+def messages_of(
+    beginnings: Sequence[Beginning], place: int, fields: Sequence[str], config: RunConfig
+) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Fields of the messages of a stage, as they stand there, with the path and line (or row) of each."""
+    meant = callings(config.tree)
+    wanted = dict.fromkeys([*fields, config.stage] if config.stage is not None else fields)
+    for block in (block for beginning in beginnings if beginning.stage in (place, -1) for block in beginning.blocks):
+        parsed = parse(block, list(wanted), config)
+        columns = {field: values(parsed, field) for field in wanted}
+        for row, line in enumerate(parsed.places.tolist()):
+            message = {field: column[row] for field, column in columns.items()}
+            if config.stage is None or meant.get(str(message[config.stage])) == place:
+                yield block.path, block.first_line + line, message
+
+
+def text_of(value: Any) -> str:
+    """A plain value as people read it."""
+    if value is None:
+        return "missing"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def values(parsed: Parsed, field: str) -> list[Any]:

@@ -22,6 +22,9 @@ def learned_summary(result: Mapping[str, Any]) -> list[RenderableType]:
     ]
     if result["judged_from"] is not None:
         parts += ["", judged_table("judged from", result["judged_from"])]
+    if "held_out" in result:
+        nll = " ".join(_number(nll) for nll in result["held_out"]["nll"])
+        parts.append(Text(f"\n epochs    NLL of the roots held out {nll}, epoch {result['held_out']['best']} is kept"))
     name, sha256, run = result["snapshot"], result["weights_sha256"], result["run"]
     return [
         *parts,

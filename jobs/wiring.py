@@ -97,7 +97,7 @@ def build(
         ConfigError: parts do not fit one another.
     """
     funnel, features = config.tree, config.features
-    names = Names(config.metrics.slices)
+    names = Names(config.metrics.slices, parts=features.crosses)
     source = FileSource(partitions, config.files, config.csv)
     parts = Parts(
         source=source,

@@ -288,6 +288,7 @@ def shown(value: Any) -> str:
 _ADVICE: Final = {
     "scanning an alias": "a value that begins with * stands in quotes",
     "'\\t'": "indent with spaces",
+    "sequence entries": 'standard input is written "-", in quotes; a list begins in a line of its own',
     "block mapping": "is it indented like the lines around it?",
 }
 """By words of PyYAML, what is mostly the matter."""

@@ -1,10 +1,15 @@
 """The texts of the few id values that figures are sliced by: the first `limit` of each field in release order."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import numpy as np
 import orjson
 
 from streamctr.hashing import MISSING_ID, U64
 from streamctr.ports import Arrays, pack_text, unpack_text
+
+_NO_PARTS: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
 class Names:
@@ -12,6 +17,7 @@ class Names:
 
     Decoding offers texts, releasing claims them; once `limit` values of a field were released, no other is needed, so
     the memory is bounded by what waits between the two and the result does not depend on how the input was chunked.
+    Texts of a field that others make their own of (`parts`: crosses, and their members) are kept as long as those.
 
     >>> names = Names(("tab",), limit=1)
     >>> names.offer("tab", {7: "home", 8: "feed"})
@@ -20,15 +26,19 @@ class Names:
     'feed'
     """
 
-    def __init__(self, fields: tuple[str, ...], limit: int = 32) -> None:
+    def __init__(
+        self, fields: tuple[str, ...], limit: int = 32, parts: Mapping[str, tuple[str, ...]] = _NO_PARTS
+    ) -> None:
         self.fields = fields
         self._limit = limit
-        self._offered: dict[str, dict[int, str]] = {field: {} for field in fields}
+        self._parts = {field: parts[field] for field in fields if field in parts}
+        members = (member for members in self._parts.values() for member in members)
+        self._offered: dict[str, dict[int, str]] = {field: {} for field in (*fields, *members)}
         self._claimed: dict[str, dict[int, str]] = {field: {} for field in fields}
 
     def wants(self, field: str) -> bool:
-        """Whether texts of this field are still looked for."""
-        return field in self._claimed and len(self._claimed[field]) < self._limit
+        """Whether texts of this field are still looked for, for its own sake or as part of another."""
+        return self._open(field) or any(field in members and self._open(of) for of, members in self._parts.items())
 
     def offer(self, field: str, texts: dict[int, str]) -> None:
         """Texts of hashes that were just decoded."""
@@ -37,15 +47,21 @@ class Names:
 
     def claim(self, field: str, ids: U64) -> None:
         """Ids of roots in release order, (N,): the first new ones keep their texts."""
-        if not self.wants(field):
+        if not self._open(field):
             return
         claimed = self._claimed[field]
         values, first = np.unique(ids, return_index=True)
         for value in (int(values[place]) for place in np.argsort(first)):
             if value not in claimed and len(claimed) < self._limit:
                 claimed[value] = "missing" if value == MISSING_ID else self._offered[field].get(value, f"#{value:016x}")
-        if not self.wants(field):
-            self._offered[field] = {}
+        if not self._open(field):
+            self._offered |= {name: {} for name in self._offered if not self.wants(name)}
+
+    def offered(self, field: str, value: int) -> str:
+        """What a hash stands for that was just decoded, or is claimed."""
+        if value == MISSING_ID:
+            return "missing"
+        return self._offered[field].get(value) or self._claimed.get(field, {}).get(value, f"#{value:016x}")
 
     def text(self, field: str, value: int) -> str:
         """What the hash stood for; the hash itself in hex where nobody said."""
@@ -63,3 +79,6 @@ class Names:
             {field: {int(value): text for value, text in known.items()} for field, known in tables[kind].items()}
             for kind in ("offered", "claimed")
         )
+
+    def _open(self, field: str) -> bool:
+        return field in self._claimed and len(self._claimed[field]) < self._limit

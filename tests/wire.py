@@ -15,7 +15,7 @@ from streamctr.join import JoinConfig, Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
-from streamctr.pipeline import BackHalf, Parts, Pipeline
+from streamctr.pipeline import OTHER, BackHalf, Parts, Pipeline
 from streamctr.samples import SampleBatch
 from streamctr.training import Recipe, Trainer
 
@@ -91,7 +91,7 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
     """A `Wired` pipeline over memory."""
     config = RunFile.parse(run, "run.yaml").config
     funnel, features = config.tree, config.features
-    names = Names(config.metrics.slices)
+    names = Names(config.metrics.slices, parts=features.crosses)
     empty = EventBatch.empty(features.event_id_columns, features.event_number_columns)
     orderer = DrawnOrderer if turns else Orderer
     logs = MemoryLog(), MemoryLog(), MemorySamples()
@@ -109,7 +109,8 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
         back=BackHalf(Trainer(recipe, judge, frozen_ms), judge, logs[1]),
     )
     parts.orderer.turns = tuple(turns)
-    return Wired(Pipeline(parts, funnel.names, until_ms), *logs)
+    others = () if config.stage is None else (OTHER,)
+    return Wired(Pipeline(parts, (*funnel.names, *others), until_ms), *logs)
 
 
 def line(seconds, root, **values):

@@ -126,7 +126,7 @@ def _time(guess: Guess) -> str:
     if name is None or moments is None:
         return _line(f"time: {_MISSING['time']}", None, "which field is an event's time, in every line?")
     if moments.form == "text" and not moments.offset:
-        asked = "the texts have no offset from UTC: in which zone were they written, such as Europe/Paris?"
+        asked = "the times have no offset from UTC: in which zone were they written, such as Europe/Paris?"
         return _line(f"time: {{field: {word(name)}, zone: UTC}}", None, asked)
     unit = f", unit: {moments.form}" if moments.form in ("s", "us") else ""
     form = "ISO-8601 with an offset" if moments.form == "text" else f"a number of {moments.form}"

@@ -54,7 +54,7 @@ def _leak(field: Field, positive: NDArray[np.bool_], flags_tell: bool) -> Featur
     among = float(positive[there].mean()) if there.any() else 0.0
     if 3 <= there.sum() < 0.95 * len(there) and among >= _TELLING and base < 0.7:
         return FeatureGuess(field.name, "outcome", "", f"{among:.0%} of the lines that have it have an outcome")
-    if field.kind in ("whole", "decimal") and (area := _area(field.numbers, positive)) > _TELLING:
+    if _is_number(field) and (area := _area(field.numbers, positive)) > _TELLING:
         return FeatureGuess(field.name, "outcome", "", f"tells the outcome too well: AUC {area:.2f}")
     return None
 
@@ -75,7 +75,7 @@ def _feature(field: Field, count: int) -> FeatureGuess:
     if out is not None:
         return FeatureGuess(field.name, "out", "", out)
     many = f"{len(field.distinct):,} values"
-    if field.kind == "decimal" or (field.kind == "whole" and not _is_id(field)):
+    if _is_number(field):
         return _number(field)
     split = _split(field)
     return split or FeatureGuess(field.name, "id", "", many)
@@ -96,9 +96,10 @@ def _no_feature(field: Field, count: int) -> str | None:
     return "another value in nearly every line" if unique and is_id else None
 
 
-def _is_id(field: Field) -> bool:
+def _is_number(field: Field) -> bool:
     named = means_id(field.name)
-    return len(field.distinct) <= _FEW if named is None else named
+    is_id = len(field.distinct) <= _FEW if named is None else named
+    return field.kind == "decimal" or (field.kind == "whole" and not is_id)
 
 
 def _number(field: Field) -> FeatureGuess:
@@ -125,9 +126,14 @@ def _split(field: Field) -> FeatureGuess | None:
         parts = [text.split(mark) for text in texts]
         several = sum(len(part) > 1 for part in parts)
         if several >= 0.05 * len(texts) and len({p for part in parts for p in part}) < len(field.distinct):
-            most = min(_MOST_BAG, max(len(part) for part in parts))
+            most = _room(max(len(part) for part in parts))
             return FeatureGuess(field.name, "bag", f'{{split: "{mark}", most: {most}}}', f"texts split at {mark}")
     return None
+
+
+def _room(longest: int) -> int:
+    """Of how many values a bag should have room: twice what the sample has."""
+    return min(_MOST_BAG, 2 * longest)
 
 
 def _list(field: Field) -> FeatureGuess:
@@ -138,7 +144,6 @@ def _list(field: Field) -> FeatureGuess:
     if numeric and len(lengths) == 1 and max(lengths) > 1 and any(isinstance(item, float) for item in items):
         return FeatureGuess(field.name, "vector", str(max(lengths)), "lists of equally many numbers")
     if items and all(isinstance(item, str | int) for item in items):
-        most = min(_MOST_BAG, max(lengths))
         why = f"lists of up to {max(lengths)} of {len(set(items)):,} values"
-        return FeatureGuess(field.name, "bag", f"{{most: {most}}}", why)
+        return FeatureGuess(field.name, "bag", f"{{most: {_room(max(lengths))}}}", why)
     return FeatureGuess(field.name, "out", "", "lists of neither ids nor equally many numbers")

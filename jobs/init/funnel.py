@@ -51,8 +51,9 @@ def draft_funnel(
         delays = [ms - firsts[parent][key] for key, ms in firsts[stage.name].items() if key in firsts[parent]]
         observe_ms, window_ms, why, question = _windows(stage, [delay for delay in delays if delay >= 0], place)
         after = None if parent == above[-1] else parent
-        value = None if stage.derived or place + 1 < len(layout.stages) else _value(stage.lines)
-        drafts.append(StageDraft(stage, after, observe_ms, window_ms, value, why, stage.question or question))
+        value = None if stage.derived or place + 1 < len(layout.stages) else _value(stage.lines, layout.root.lines)
+        asked = stage.question or _about_time(stage, times[stage.name], _form(layout.root, times[above[0]])) or question
+        drafts.append(StageDraft(stage, after, observe_ms, window_ms, value, why, asked))
     return drafts
 
 
@@ -113,6 +114,21 @@ def _windows(stage: StageGuess, delays: list[float], place: int) -> tuple[int, i
     return observe_ms, window_ms, why, None
 
 
-def _value(lines: Lines) -> str | None:
-    numbers = (field for field in lines.fields.values() if field.kind in ("whole", "decimal"))
-    return next((field.name for field in numbers if tokens(field.name)[-1:] and tokens(field.name)[-1] in VALUES), None)
+def _form(stage: StageGuess, time: str | None) -> str | None:
+    field = stage.lines.fields.get(time or "")
+    return field.moments.form if field and field.moments else None
+
+
+def _about_time(stage: StageGuess, time: str | None, root_form: str | None) -> str | None:
+    """What to ask of a stage whose messages have no time, or write it otherwise than the root's."""
+    form = _form(stage, time)
+    if form is None:
+        return "which field is its time?"
+    differs = form != root_form and "text" not in (form, root_form)
+    return f"its times are numbers of {form}, the root's of {root_form}: one unit is for all" if differs else None
+
+
+def _value(lines: Lines, root: Lines) -> str | None:
+    """A number that is called a value and that no root has: a root's own price may describe it."""
+    numbers = (f for f in lines.fields.values() if f.kind in ("whole", "decimal") and f.name not in root.fields)
+    return next((field.name for field in numbers if VALUES & set(tokens(field.name)[-1:])), None)

@@ -115,8 +115,8 @@ def _one_file_each(named: dict[str, list[str]], unused: Sequence[str]) -> Layout
     stages.sort(key=lambda stage: (stage.rank, -stage.count))
     if not stages[0].lines.count:
         raise DataError(f"{stages[0].paths[0]} holds no message, though its name says {stages[0].name}: name a log")
-    paths = tuple(path for stage in stages for path in stage.paths)
-    return Layout(tuple(stages), paths, tuple(beginnings), unused=tuple(unused))
+    events = tuple(path for stage in stages for path in stage.paths)
+    return Layout(tuple(stages), events, tuple(beginnings), unused=tuple(unused))
 
 
 def _one_log(paths: Sequence[str]) -> Layout:
@@ -186,12 +186,13 @@ def _told_by_fields(lines: Lines, path: str) -> Layout:
 
 
 def _late_stages(lines: Lines, time: str) -> list[StageGuess]:
-    stages = []
+    stages: dict[str, StageGuess] = {}
     for field in late_times(lines, time):
         words = [word for word in tokens(field.name.rsplit(".", 1)[-1]) if word not in ("time", "at", "ts", "date")]
         rank, name = stage_meant(field.name) or (3, "_".join(words) or "outcome")
-        stages.append(StageGuess(stage_name(name), rank, lines, at=field.name))
-    return stages
+        stages.setdefault(name, StageGuess(stage_name(name), max(1, rank), lines, at=field.name))
+    stages.pop("impression", None)
+    return list(stages.values())
 
 
 def _flag_stages(lines: Lines) -> list[StageGuess]:

@@ -42,6 +42,8 @@ class Decoded:
     """Events that fields of these messages tell of; late or not as their message."""
     line_of: I64
     """By which of `events` each derived one was told, (D,), ascending."""
+    lines: I64
+    """Line or row, from 1, of each of `events` in its file, (N,)."""
     letters: list[dict[str, Any]]
     """`reason`, `stage`, `path`, `line` (from 1), `bytes` (base64), `kind`, in the order of lines.
 
@@ -90,7 +92,8 @@ class Decoder:
         """
         parsed = self._parse(block)
         stage_N, unlisted = self._stages_of(block, parsed)
-        refused = [_Fault(line, block.stage % len(self._stages), False, why) for line, why in parsed.refused.items()]
+        place = block.stage if block.stage >= 0 else len(self._stages) - 1
+        refused = [_Fault(line, place, False, reason) for line, reason in parsed.refused.items()]
         faults = refused + unlisted
         told = []
         for place in np.unique(stage_N[stage_N >= 0]).tolist():
@@ -103,11 +106,13 @@ class Decoder:
         faults.sort()
         letters = [self._letter(block, parsed, fault) for fault in faults]
         self._count_malformed(block, parsed, faults, letters)
-        events, derived, line_of = self._in_order(told)
+        events, derived, line_of, rows_N = self._in_order(told)
+        lines_N = block.first_line + parsed.places[rows_N]
         not_messages = [fault.stage for fault in faults if fault.derived]
         read = self._counted([fault.stage for fault in refused], stage_N, derived.stage, not_messages)
         rejected = self._counted([fault.stage for fault in faults])
-        return Decoded(events, derived, line_of, letters, read, rejected, self._counted(stage_N[stage_N == _IGNORED]))
+        skipped = self._counted(stage_N[stage_N == _IGNORED])
+        return Decoded(events, derived, line_of, lines_N, letters, read, rejected, skipped)
 
     def state(self) -> Arrays:
         """What was malformed so far."""
@@ -155,10 +160,10 @@ class Decoder:
         why = [(row, reasons.get(row, words[places[row]])) for row in rows]
         return stage_N, [_Fault(lines[row], other, False, f'stage "{name}" {fault}') for row, fault in why]
 
-    def _in_order(self, told: list[tuple[Told, I64]]) -> tuple[EventBatch, EventBatch, I64]:
-        """All events in the order of their messages, those derived, and by which event each of these was told."""
+    def _in_order(self, told: list[tuple[Told, I64]]) -> tuple[EventBatch, EventBatch, I64, I64]:
+        """All events in the order of their messages, those derived, by which event each was told; the events' rows."""
         if not told:
-            return self._none, self._none, np.zeros(0, np.int64)
+            return self._none, self._none, np.zeros(0, np.int64), np.zeros(0, np.int64)
         rows = np.concatenate([rows[part.good] for part, rows in told])
         events = EventBatch.concat([part.events for part, _ in told])
         if len(told) > 1:
@@ -166,11 +171,11 @@ class Decoder:
             rows, events = rows[order], events.take(order)
         tellings = [(batch, rows_of[which]) for part, rows_of in told for batch, which in part.derived]
         if not tellings:
-            return events, self._none, np.zeros(0, np.int64)
+            return events, self._none, np.zeros(0, np.int64), rows
         derived = EventBatch.concat([batch for batch, _ in tellings])
         line_of = np.searchsorted(rows, np.concatenate([which for _, which in tellings]))
         order = np.lexsort((derived.stage, line_of))
-        return events, derived.take(order), line_of[order]
+        return events, derived.take(order), line_of[order], rows
 
     def _letter(self, block: RawBlock, parsed: Parsed, fault: _Fault) -> dict[str, Any]:
         letter = {

@@ -59,7 +59,7 @@ class JsonLines:
     def _at_once(self, lines: Lines, sample: list[dict[str, Any]]) -> dict[str, Cells] | None:
         """The cells of a whole block; None where it is empty, or one value is not of its field's type."""
         for name, path in self._paths.items():
-            self._see(name, (_kind(_find(message, path)) for message in sample))
+            self._see(name, (_kind(_find(message, path)) for message in reversed(sample)))
         schema = self._schema()
         if schema is None or len(lines.kept) == 0:
             return None
@@ -77,12 +77,14 @@ class JsonLines:
         return {name: cells_of([_find(message, path) for message in messages]) for name, path in self._paths.items()}
 
     def _see(self, name: str, kinds: Iterable[Any]) -> None:
+        """Remember the first of the kinds that says something: of a list of nothing, a list's does not."""
+        seen = self._seen.get(name)
         for kind in kinds:
             if kind is None or isinstance(kind, str):
                 continue
-            seen = self._seen.get(name)
             if kind != _EMPTY or seen is None or not pa.types.is_list(seen):
                 self._seen[name] = kind
+                return
 
     def _schema(self) -> Any | None:
         """The Arrow schema for the types seen last; None where the fast parser would not keep to the rule."""

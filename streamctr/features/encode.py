@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamctr.events import EventBatch
+from streamctr.features.columns import RootFields
 from streamctr.features.lookup import Lookup
 from streamctr.features.roots import RootColumns
-from streamctr.hashing import U64
 from streamctr.history import HistoryBuffer
 from streamctr.join import Joined
 from streamctr.names import Names
@@ -65,9 +65,9 @@ class Encoder:
         roots = joined.joins.stage == 0
         slots, events = joined.joins.slot[roots], joined.joins.event[roots]
         time_ms = joined.joins.time_ms[roots]
-        ids_NF, numbers_NM = self._roots.of(time_ms, joined.events.ids_NF[events], joined.events.numbers_NM[events])
-        self._claim(ids_NF)
-        self._open["ids_NF"][slots], self._open["numbers_NM"][slots] = ids_NF, numbers_NM
+        fields = self._roots.of(time_ms, joined.events.ids_NF[events], joined.events.numbers_NM[events])
+        self._claim(fields)
+        self._open["ids_NF"][slots], self._open["numbers_NM"][slots] = self._roots.matrices(fields, len(slots))
         self._open["user"][slots] = joined.events.user[events]
         self._open["weight"][slots] = joined.events.weight[events]
         for place, stage in enumerate(self._valued):
@@ -85,7 +85,8 @@ class Encoder:
     def encode_roots(self, events: EventBatch) -> SampleBatch:
         """The rows that would announce these roots if they came now: histories as they stand, nothing remembered."""
         n, time_ms = len(events), events.time_ms
-        ids_NF, numbers_NM = self._roots.of(time_ms, events.ids_NF, events.numbers_NM)
+        fields = self._roots.of(time_ms, events.ids_NF, events.numbers_NM)
+        ids_NF, numbers_NM = self._roots.matrices(fields, n)
         at_ms = np.full((n, self._n_stages), NEVER_MS)
         at_ms[:, 0] = time_ms
         value_NV = np.full((n, len(self._valued)), np.nan)
@@ -125,16 +126,23 @@ class Encoder:
             prefix = f"history.{name}."
             buffer.restore({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
 
-    def _claim(self, ids_NF: U64) -> None:
-        """Tell the names of new roots' ids; what lookups added was not told of when it was decoded."""
-        for place, name in enumerate(self._features.ids):
-            if not self._names.wants(name):
-                continue
-            texts = self._lookup_texts.get(name, {})
-            if texts:
-                present = np.unique(ids_NF[:, place]).tolist()
-                self._names.offer(name, {value: texts[value] for value in present if value in texts})
-            self._names.claim(name, ids_NF[:, place])
+    def _claim(self, fields: RootFields) -> None:
+        """Tell the names of new roots' ids, and first what the decoder did not know: texts of lookups and crosses."""
+        names = self._names
+        for name, texts in self._lookup_texts.items():
+            if names.wants(name):
+                present = np.unique(fields.ids[name]).tolist()
+                names.offer(name, {value: texts[value] for value in present if value in texts})
+        for name in self._features.ids:
+            members = self._features.crosses.get(name, ())
+            if members and names.wants(name):
+                values, rows = np.unique(fields.ids[name], return_index=True)
+                combined = (
+                    " x ".join(names.offered(member, int(fields.ids[member][row])) for member in members)
+                    for row in rows.tolist()
+                )
+                names.offer(name, dict(zip(values.tolist(), combined, strict=True)))
+            names.claim(name, fields.ids[name])
 
     def _rows(self, joined: Joined) -> SampleBatch:
         rows, n = joined.rows, len(joined.rows.slot)

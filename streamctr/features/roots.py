@@ -4,6 +4,7 @@ Legend: N roots, F id columns, M number columns.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -66,29 +67,33 @@ class RootColumns:
         ids = self._parts | self._ranges
         return {name: dict(zip(ids[name].tolist(), texts, strict=True)) for name, texts in made.items()}
 
-    def of(
-        self, time_ms: NDArray[np.int64], ids_NF: U64, numbers_NM: NDArray[np.float64]
-    ) -> tuple[U64, NDArray[np.float32]]:
-        """Ids and numbers of the samples of N roots, given their times and the columns of their events."""
+    def of(self, time_ms: NDArray[np.int64], ids_NF: U64, numbers_NM: NDArray[np.float64]) -> RootFields:
+        """All fields of N roots, made from their times and the columns of their events; numbers are raw."""
         fields = self._events.split(ids_NF, numbers_NM)
         for lookup in self._lookups:
             fields.update(lookup.apply(fields.ids[lookup.key], time_ms))
         self._make_ids(fields, time_ms)
-        for name, number in self._features.number.items():
-            fields.numbers[name] = transform(clipped(fields.numbers[name], number.clip), number.transform)
-        ids = np.empty((len(time_ms), self._samples.n_ids), np.uint64)
-        numbers = np.empty((len(time_ms), self._samples.n_numbers), np.float32)
+        return fields
+
+    def matrices(self, fields: RootFields, n: int) -> tuple[U64, NDArray[np.float32]]:
+        """Ids and numbers of the samples of N roots: (N, F) and (N, M), the numbers clipped and transformed."""
+        made = {
+            name: transform(clipped(fields.numbers[name], number.clip), number.transform)
+            for name, number in self._features.number.items()
+        }
+        ids = np.empty((n, self._samples.n_ids), np.uint64)
+        numbers = np.empty((n, self._samples.n_numbers), np.float32)
         with np.errstate(over="ignore"):  # of a vector; see `transform`
-            self._samples.fill(fields, ids, numbers)
+            self._samples.fill(replace(fields, numbers=made), ids, numbers)
         return ids, numbers
 
     def _make_ids(self, fields: RootFields, time_ms: NDArray[np.int64]) -> None:
-        """Add time parts, buckets and crosses; numbers are still raw."""
+        """Add time parts, buckets and crosses."""
         if self._parts:
             local = local_ms(time_ms, self._zone)
             for part in self._features.time:
                 fields.ids[part] = self._parts[part][time_part(local, part)]
         for name, bucket in self._features.bucket.items():
             fields.ids[name] = bucketised(fields.numbers[bucket.of], bucket.at, self._ranges[name])
-        for names in self._features.cross:
-            fields.ids["*".join(names)] = crossed([fields.ids[name] for name in names])
+        for name, members in self._features.crosses.items():
+            fields.ids[name] = crossed([fields.ids[member] for member in members])

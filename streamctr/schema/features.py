@@ -133,7 +133,12 @@ class FeaturesConfig(Config):
     @property
     def ids(self) -> tuple[str, ...]:
         """Names of the single id columns of a sample, in order; a cross is called `a*b`. Bags' columns follow."""
-        return (*self.id, *self.time, *self.bucket, *("*".join(crossed) for crossed in self.cross))
+        return (*self.id, *self.time, *self.bucket, *self.crosses)
+
+    @property
+    def crosses(self) -> dict[str, tuple[str, ...]]:
+        """Crosses by their names in `ids`: the members of each."""
+        return {"*".join(members): members for members in self.cross}
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class Epochs:
     def says(self) -> dict[str, Any]:
         """Which roots were held out, what they cost behind each epoch, and which epoch's learner counts."""
         span = [instant_text(ms) for ms in (self._held_out.from_ms, self._held_out.to_ms)]
-        return {"roots": span, "nll": self.nll, "best": self.best if self.nll else None}
+        return {"roots": span, "nll": list(self.nll), "best": self.best if self.nll else None}
 
     def state(self) -> Arrays:
         """The figures, and the best learner so far."""
@@ -105,7 +105,7 @@ def last_final_bucket(log: Iterable[SampleBatch], bucket_ms: int, span_ms: int, 
     if not final or max(final) == min(buckets):
         raise ConfigError(
             "more than one epoch holds out the last metrics.bucket of root time whose labels are all final, and needs "
-            f"an earlier one to learn from; here are {len(buckets)} buckets, {len(final)} of them final: "
-            "make metrics.bucket smaller, or take one epoch"
+            f"an earlier one to learn from; buckets here: {len(buckets)}, final: {len(final)}. "
+            "Make metrics.bucket smaller, or take one epoch"
         )
     return HeldOut(max(final) * bucket_ms, (max(final) + 1) * bucket_ms)

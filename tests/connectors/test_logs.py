@@ -134,3 +134,36 @@ def test_a_log_that_ends_within_a_message_is_refused_and_none_is_no_rows(tmp_pat
     same(next(batches), samples(2))
     with pytest.raises(DataError, match=r"part-0.arrows ends within a message"):
         next(batches)
+
+
+def test_a_long_log_goes_on_in_further_parts_and_is_cut_across_them(tmp_path):
+    log = SampleLog(tmp_path, part_bytes=1_000)
+    sizes = []
+    for first in range(0, 36, 3):
+        log.write(samples(3, first))
+        sizes.append(log.flush())
+    log.close()
+    parts = sorted(tmp_path.iterdir())
+    assert len(parts) > 10  # part-10 stands behind part-9
+    assert sizes[-1] == sum(path.stat().st_size for path in parts)
+    assert SampleBatch.concat(list(read_samples(tmp_path))).ordinal.tolist() == list(range(36))
+    for kept in (11, 7, 1, 0):
+        again = SampleLog(tmp_path, part_bytes=1_000)
+        again.truncate(sizes[kept - 1] if kept else 0)
+        again.write(samples(2, first=3 * kept))
+        again.close()
+        assert SampleBatch.concat(list(read_samples(tmp_path))).ordinal.tolist() == list(range(3 * kept + 2))
+
+
+def test_a_span_of_rows_is_read_and_what_stands_behind_it_is_not_looked_at(tmp_path):
+    log = SampleLog(tmp_path)
+    for first in (0, 3, 6):
+        log.write(samples(3, first))
+    log.close()
+    for first, end in ((0, 9), (1, 5), (3, 6), (4, 4), (7, None)):
+        found = [batch.ordinal.tolist() for batch in read_samples(tmp_path, first, end)]
+        assert sum(found, []) == list(range(9))[first:end]
+        assert [] not in found
+    with (tmp_path / "part-0.arrows").open("ab") as file:
+        file.write(b"half a message")
+    assert sum(len(batch) for batch in read_samples(tmp_path, 2, 9)) == 7

@@ -74,6 +74,14 @@ def test_a_run_slices_by_what_its_table_says(folder):
     assert list(run(folder)["slices"]["brand"]) == ["x", "y"]
 
 
+def test_a_run_slices_by_crosses_of_what_its_table_says(folder):
+    path = written(folder)
+    crossed = path.read_text().replace("id: [item, brand]", "id: [item]\n  cross: [[item, brand]]")
+    path.write_text(crossed.replace("slices: [brand]", "slices: [item*brand]"))
+    result, _ = replay(Call((), True), Request(path, directory=folder / "run"))
+    assert list(result["slices"]["item*brand"]) == ["a x x", "b x y"]
+
+
 def test_the_hash_of_what_was_read_stands_in_the_runs_own_run_file(folder):
     run(folder)
     own = RunFile.load(folder / "run" / "run.yaml").config

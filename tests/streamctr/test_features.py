@@ -40,3 +40,16 @@ def test_names_keep_the_first_values_released_and_forget_the_rest():
     assert [names.text("tab", value) for value in (3, 1, 2)] == ["three", "one", "#0000000000000002"]
     assert not names.wants("tab")
     assert b"two" not in names.state()["names"].tobytes()
+
+
+def test_names_keep_texts_of_members_until_their_cross_has_its_values():
+    names = Names(("a*b", "a"), limit=1, parts={"a*b": ("a", "b"), "a*c": ("a", "c")})
+    assert [names.wants(field) for field in ("a*b", "a", "b", "c")] == [True, True, True, False]
+    names.offer("a", {1: "one", 2: "two"})
+    names.claim("a", np.array([1], np.uint64))
+    assert names.wants("a")  # its own value is known, that of the cross is not
+    assert [names.offered("a", value) for value in (2, 1, 0, 3)] == ["two", "one", "missing", "#0000000000000003"]
+    names.offer("a*b", {9: "two x three"})
+    names.claim("a*b", np.array([9], np.uint64))
+    assert not names.wants("a")
+    assert b"two" not in names.state()["names"].tobytes().replace(b"two x three", b"")

@@ -145,6 +145,17 @@ def test_slices_can_name_buckets_and_times():
     assert names.text("hour", hash_text("1")) == "1"
 
 
+def test_slices_can_name_crosses_by_their_members_though_these_are_no_features_of_their_own():
+    config = {"cross": [["item", "hour"]], "time": ["hour"]}
+    names = Names(("item*hour",), parts={"item*hour": ("item", "hour")})
+    of = encoder(config, names)
+    names.offer("item", {11: "shoe"})  # as the decoder does
+    joiner = Joiner(JoinConfig(orphan_wait=0, remember=0), FUNNEL)
+    encode_all(of, joiner, events((3_600_000, 0, 1, [11]), (3_600_001, 0, 2, [0])))
+    hour = hash_text("1")
+    assert [names.text("item*hour", cross(item, hour)) for item in (11, 0)] == ["shoe x 1", "missing x 1"]
+
+
 def test_a_history_takes_crosses_and_buckets_too():
     features = {
         "id": ["item"],

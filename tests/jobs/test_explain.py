@@ -1,0 +1,111 @@
+"""What became of one root: every event with its place and outcome, features as text, rows, and a score."""
+
+import orjson
+import pytest
+
+from jobs.console import Call
+from jobs.explain import explain
+from jobs.replay import Request, replay
+from streamctr.errors import DataError
+
+START_MS = 1_650_000_000_000
+RUN = """
+files: FILES/*.jsonl
+key: id
+time: t
+user: user
+lateness: 5s
+funnel: {view: {}, click: {observe: 10s}, buy: {told_by: view, at: bought, observe: 1m}}
+features:
+  id: [ad]
+  number: {price: none}
+  time: [hour]
+  history: {seen: {of: click, take: [ad], last: 3}}
+model: lr
+training: {threads: 1}
+"""
+
+
+def line(seconds, root, **more):
+    return orjson.dumps({"id": root, "t": START_MS + 1000 * seconds} | more)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    views = [
+        line(0, "a:1", ad="red", price=2.5, user="u", bought=START_MS + 8_000),
+        line(1, "b", ad="blue", price=None, user="u"),
+        line(2, "a:1", ad="red", user="u"),
+        b'{"id": "c", "t": "yesterday"}',
+        line(100, "d", ad="red", user="u", price=1),
+        line(60, "e", ad="late", user="u"),
+        line(101, "f", ad="red", user="u"),
+    ]
+    clicks = [line(3, "a:1"), line(3, "g"), line(4, "a:1"), line(90, "b")]
+    (tmp_path / "view.jsonl").write_bytes(b"\n".join(views))
+    (tmp_path / "click.jsonl").write_bytes(b"\n".join(clicks))
+    path = tmp_path / "told.yml"
+    path.write_text(RUN.replace("FILES", str(tmp_path)))
+    replay(Call((), True), Request(path))
+    return path
+
+
+def told(run, event_id):
+    found, exit_code = explain(Call((), True), run, event_id)
+    assert exit_code == 0
+    return found
+
+
+def test_every_event_of_a_root_has_its_place_and_outcome(run):
+    found = told(run, "a:1")
+    events = [(event["stage"], event["outcome"], event["at"].rsplit("/", 1)[1]) for event in found["events"]]
+    assert events == [
+        ("view", "joined", "view.jsonl:1"),
+        ("view", "duplicate", "view.jsonl:3"),
+        ("click", "joined", "click.jsonl:1"),
+        ("click", "duplicate", "click.jsonl:3"),
+        ("buy", "joined", "view.jsonl:1"),
+    ]
+    assert found["features"] == {"ad": "red", "hour": "5", "price": 2.5}
+    said = [(row["emitted"], row["says"]) for row in found["rows"]]
+    assert said == [
+        ("2022-04-15T05:20:00Z", {}),
+        ("2022-04-15T05:20:10Z", {"click": {"says": ["observed", "final"], "label": 1}}),
+        ("2022-04-15T05:21:03Z", {"buy": {"says": ["observed", "final"], "label": 1}}),
+    ]
+    assert found["rows"][2]["happened"]["buy"] == "2022-04-15T05:20:08Z"
+    assert 0 < found["score"]["click"] < 1
+    assert found["score"]["snapshot"] == "000000000012"
+
+
+@pytest.mark.parametrize(
+    ("root", "outcomes"),
+    [("b", ["joined", "expired"]), ("g", ["orphan"]), ("e", ["late"]), ("f", ["joined"])],
+)
+def test_outcomes_that_give_no_positive_row(run, root, outcomes):
+    assert [event["outcome"] for event in told(run, root)["events"]] == outcomes
+
+
+def test_a_missing_number_is_told_as_missing(run):
+    assert told(run, "b")["features"]["price"] is None
+
+
+def test_a_malformed_message_that_speaks_of_the_id_is_shown(run, capsys):
+    found = told(run, "c")
+    assert (found["events"], found["rows"], found["score"]) == ([], [], None)
+    assert found["malformed"][0]["at"].endswith("view.jsonl:4")
+    explain(Call(), run, "c")
+    assert "no row: its messages are malformed" in capsys.readouterr().out
+
+
+def test_what_is_printed_for_people_names_features_rows_and_score(run, capsys):
+    explain(Call(), run, "a:1")
+    printed = capsys.readouterr().out
+    for words in ("red", "arrived", "click observed final 1", "duplicate", "by the weights of snapshot"):
+        assert words in printed
+
+
+def test_an_id_that_is_nowhere_is_an_error_that_names_the_key(run):
+    with pytest.raises(DataError, match=r"no event of .* has the id zzz; it is the value of id"):
+        explain(Call((), True), run, "zzz")
