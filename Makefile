@@ -7,7 +7,7 @@ DATA ?= ../shared/data/kuairand
 BIN := .venv/bin
 UV := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check bench bench-memory kuairand lock clean
+.PHONY: demo test check bench bench-memory fuzz kuairand lock clean
 
 demo: .venv/.run
 	$(BIN)/streamctr demo
@@ -26,6 +26,9 @@ bench: .venv/.run
 
 bench-memory: .venv/.run
 	$(BIN)/python -m tests.bench.memory
+
+fuzz: .venv/.run
+	$(BIN)/python -m tests.bench.fuzz
 
 kuairand: .venv/.run
 	$(BIN)/python -m tests.bench.kuairand $(DATA)

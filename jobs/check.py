@@ -42,7 +42,10 @@ def check(call: Call, run: Path) -> Result:
         try:
             result |= _look_at(call, document, usable, mistakes)
         except DataError as error:
-            mistakes.append(document.mistake(("files",), str(error).removeprefix("files: ")))
+            if not any(
+                mistake.path[:1] == ("funnel",) for mistake in mistakes
+            ):  # which may say why there is no such file
+                mistakes.append(document.mistake(("files",), str(error)))
     if mistakes:
         say(str(MistakesError(mistakes)))
     else:
@@ -77,12 +80,25 @@ def _look_at(call: Call, document: Document, config: RunConfig, mistakes: list[M
     if look.roots is not None and len(look.roots.events):
         plain["tables"] = fullness(config, look.roots)
         plain["roots"] = roots = shown(config, look.roots, look.beginnings, look.decoded)
+        plain["lookups"] = look.roots.found
+        notes += _lost(config, look.roots)
         lines.append(f"  tables     {findings.tables(plain['tables'])}")
     call.show(Text("\n".join([*lines, *(f"  note       {note}" for note in notes)]) + "\n"))
     if roots:
         root = config.tree.names[0]
         call.show(Text(f"The first {root} events, as they are read and encoded"), table_of(roots), Text(""))
     return plain
+
+
+def _lost(config: RunConfig, roots: Roots) -> list[str]:
+    """Lookups that find nothing."""
+    events = f"{len(roots.events):,} {config.tree.names[0]} events"
+    keys = {name: lookup.key for name, lookup in config.features.lookup.items()}
+    return [
+        f'lookup {name} finds nothing for any of {events}: does "{keys[name]}" stand in its table as in the events?'
+        for name, found in roots.found.items()
+        if not found
+    ]
 
 
 def _look(document: Document, config: RunConfig, mistakes: list[Mistake]) -> tuple[_Look, list[str]]:

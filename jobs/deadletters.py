@@ -13,6 +13,7 @@ from rich.text import Text
 from jobs.console import Call, Result
 from jobs.rundir import RunDirectory, load_run
 from jobs.summary import figures_table
+from streamctr.decode import reason_kind
 from streamctr.errors import ConfigError, DataError
 
 Letter = dict[str, Any]
@@ -24,16 +25,16 @@ _WHOLE_BYTES: Final = 1 << 16
 
 
 def list_all(call: Call, run: Path) -> Result:
-    """Every reason, the commonest first, with the place of its first message."""
+    """Every reason, the commonest first, as its first message has it; reasons alike but for a value are one."""
     counts: Counter[tuple[str, str]] = Counter()
-    first: dict[tuple[str, str], str] = {}
+    first: dict[tuple[str, str], Letter] = {}
     for letter in _letters(run):
-        key = letter["stage"], letter["reason"]
+        key = letter["stage"], reason_kind(letter["reason"])
         counts[key] += 1
-        first.setdefault(key, f"{letter['path']}:{letter['line']}")
+        first.setdefault(key, letter)
     found: list[dict[str, Any]] = [
-        {"stage": stage, "reason": reason, "count": count, "first": first[stage, reason]}
-        for (stage, reason), count in counts.most_common()
+        {"stage": key[0], "reason": first[key]["reason"], "count": count, "first": _place(first[key])}
+        for key, count in counts.most_common()
     ]
     listed = figures_table("dead letters", ["count"])
     for title in ("reason", "first"):
@@ -53,7 +54,7 @@ def show(call: Call, run: Path, words: str | None, limit: int) -> Result:
     found = [letter for letter in _letters(run) if words is None or words in letter["reason"]]
     for letter in found[:limit]:
         text = _message(letter)[:_SHOWN_BYTES].decode(errors="backslashreplace")
-        call.show(Text(f"{letter['path']}:{letter['line']}  {letter['stage']}: {letter['reason']}\n  {text}\n"))
+        call.show(Text(f"{_place(letter)}  {letter['stage']}: {letter['reason']}\n  {text}\n"))
     call.show(Text(f"{min(limit, len(found)):,} of {len(found):,} shown"))
     return {"total": len(found), "letters": found[:limit]}, 0
 
@@ -126,6 +127,10 @@ def _file_of(letter: Letter, headers: dict[str, bytes]) -> tuple[str, bytes]:
 
 def _quoted(name: str, delimiter: str) -> str:
     return '"' + name.replace('"', '""') + '"' if delimiter in name or '"' in name else name
+
+
+def _place(letter: Letter) -> str:
+    return f"{letter['path']}:{letter['line']}"
 
 
 def _message(letter: Letter) -> bytes:

@@ -57,14 +57,14 @@ def run(call: Call) -> Result:
             return found, exit_code
     found["auc"] = compared(found["learning"], found["frozen"], ceiling(world, funnel))
     found["seconds"] = round(time.monotonic() - began, 3)
-    call.show(_table(found["auc"]), Text(_LAST.format(seconds=found["seconds"], run_file=RUN_FILE)))
+    call.show(_table(found["auc"]), Text(_LAST.format(seconds=found["seconds"])))
     return found, 0
 
 
 _LAST: Final = """
 All roots behind day one, each scored when it arrived. {seconds:.0f} s in all.
-For a log of your own write a run file like {run_file}
-next: streamctr check YOUR_RUN.yaml"""
+For a log of your own:
+next: streamctr init YOUR_EVENTS.jsonl"""
 
 
 def compared(

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from jobs.lookups import read_lookups
 from jobs.runfile import RunConfig
@@ -33,6 +34,8 @@ class Roots:
     events: EventBatch
     encoded: RootFields
     names: Names
+    found: dict[str, int]
+    """By lookup: for how many roots it finds something."""
 
 
 def texts_of(config: RunConfig) -> Names:
@@ -60,7 +63,23 @@ def encode(config: RunConfig, events: EventBatch, names: Names) -> Roots:
     for field, column in (*before.ids.items(), *encoded.ids.items()):
         names.claim(field, column)
     ids = {**before.ids, **encoded.ids}
-    return Roots(events, RootFields(ids, encoded.bags, encoded.numbers, encoded.vectors), names)
+    fields = RootFields(ids, encoded.bags, encoded.numbers, encoded.vectors)
+    found = {
+        name: _found(lookup.apply(ids[lookup.key], events.time_ms), len(events))
+        for name, lookup in lookups.items()
+        if lookup.key in ids
+    }
+    return Roots(events, fields, names, found)
+
+
+def _found(fields: RootFields, n: int) -> int:
+    """Of how many roots any field is not missing."""
+    found = np.zeros(n, np.bool_)
+    for ids in (*fields.ids.values(), *fields.bags.values()):
+        found |= (ids.reshape(n, -1) != MISSING_ID).any(axis=1)
+    for numbers in (*fields.numbers.values(), *fields.vectors.values()):
+        found |= ~np.isnan(numbers.reshape(n, -1)).all(axis=1)
+    return int(found.sum())
 
 
 def shown(config: RunConfig, roots: Roots, beginnings: Sequence[Beginning], decoded: Decoded) -> list[dict[str, Any]]:
@@ -74,7 +93,7 @@ def table_of(plain: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), show_header=False)
     fields = list(plain[0])
     for field in fields[:_LINES]:
-        table.add_row(field, *(_cut(root[field]) for root in plain))
+        table.add_row(Text(field), *(Text(_cut(root[field])) for root in plain))
     if len(fields) > _LINES:
         table.add_row(f"and {len(fields) - _LINES} more")
     return table
@@ -130,7 +149,7 @@ def _plain(config: RunConfig, roots: Roots, row: int, message: dict[str, Any]) -
     for name, size in features.vector.items():
         plain[name] = "missing" if np.isnan(encoded.vectors[name][row]).any() else f"{size} numbers"
     for name in (*features.bucket, *features.id, *features.time):
-        text = roots.names.text(name, int(encoded.ids[name][row]))
+        text = text_of(roots.names.text(name, int(encoded.ids[name][row])))
         plain[name] = f"{plain[name]}; id {text}" if name in features.number else text
     for members in features.cross:
         plain["*".join(members)] = " x ".join(_member(roots, name, row, message) for name in members)
@@ -139,7 +158,7 @@ def _plain(config: RunConfig, roots: Roots, row: int, message: dict[str, Any]) -
 
 def _member(roots: Roots, name: str, row: int, message: dict[str, Any]) -> str:
     if name in roots.encoded.ids:
-        return roots.names.text(name, int(roots.encoded.ids[name][row]))
+        return text_of(roots.names.text(name, int(roots.encoded.ids[name][row])))
     return text_of(message.get(name))
 
 

@@ -214,7 +214,7 @@ def _unlearnable(document: Document) -> Iterator[Mistake]:
 
 def _types(document: Document) -> Iterator[Mistake]:
     stages = document.mapping(("funnel",))
-    paths: list[Path] = [("key",), ("user",), *(("funnel", name, "key") for name in stages)]
+    paths: list[Path] = [("key",), ("user",), *(("funnel", name, key) for name in stages for key in ("key", "when"))]
     used = [word.text for path in paths for word in document.words(path)]
     used += [w.text for w, where in read_fields(document) if where not in ("features.number", "features.vector")]
     used += [word.text for words in taken(document).values() for word in words]

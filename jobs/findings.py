@@ -69,22 +69,25 @@ class Findings:
         self.plain["stages"] = {name: self._stage(place) for place, name in enumerate(names)}
         for place, stage in enumerate((*names, OTHER)):
             for reason, times in list(decoded.reasons(stage).items())[:1]:
-                events = "messages of no stage" if stage == OTHER else f"{stage} events"
-                self.lines.append(f"  rejected   {times:,} {events}: {reason}; {self._example(stage, reason)}")
+                example = self._example(stage, reason)
+                events = f"{'message' if stage == OTHER else f'{stage} event'}{'s'[: times > 1]}"
+                if stage == OTHER and "none of" in reason:
+                    reason += "; list it under ignore, or under called in its stage"
+                self.lines.append(f"  rejected   {times:,} {events}: {reason}; {example}")
             accepted, rejected = int(decoded.accepted[place]), int(decoded.rejected[place])
             if accepted and rejected > self.config.rejects.share * (accepted + rejected):
                 share = f"{self.config.rejects.share:g}"
                 self.notes.append(f"a run stops where a share of more than {share} is rejected, as here of {stage}")
             if stage != OTHER and not accepted + rejected:
-                paths = [b.path for beginning in self.beginnings if beginning.stage == place for b in beginning.blocks]
-                where = f" in {paths[0]}" if any(paths) else ""
+                path = next((b.path for part in self.beginnings if part.stage == place for b in part.blocks), "")
+                where = f" in {path}" if path else ""
                 self.notes.append(f"no {stage} event was found{where}")
 
     def _example(self, stage: str, reason: str) -> str:
         letter = next(
             letter for letter in self.decoded.letters if (letter["stage"], letter["reason"]) == (stage, reason)
         )
-        text = base64.b64decode(letter["bytes"]).decode(errors="replace")
+        text = text_of(base64.b64decode(letter["bytes"]).decode(errors="replace"))
         text = text if len(text) <= _EXAMPLE_BYTES else f"{text[:_EXAMPLE_BYTES]}..."
         return f"{letter['path']}:{letter['line']} is {text}"
 
@@ -141,10 +144,9 @@ class Findings:
         for place, named, of in found:
             if of and not named:
                 stage = tree.names[place]
-                keys = " and ".join(f"{name} {self._key_of(place)}" for name, place in ((stage, place), (root, 0)))
-                self.notes.append(
-                    f"no {stage} event names a known {root}: is the key the root's id? first ones: {keys}"
-                )
+                keys = f"the first {stage} has {self._key_of(place)}, the first {root} {self._key_of(0)}"
+                way_out = f"funnel.{stage}.key names another field"
+                self.notes.append(f"no {stage} event names a known {root}: is the key the root's id? {keys}; {way_out}")
         again = len(roots) - len(np.unique(roots.root))
         if again:
             self.notes.append(f"{again:,} of {len(roots):,} {root} events repeat a key: they count as duplicates")
@@ -160,7 +162,7 @@ class Findings:
         roots, events = self.decoded.of(0), self.decoded.events
         span_ms = int(events.time_ms.max() - roots.time_ms.min()) if len(roots) else 0
         whole = all(beginning.whole for beginning in self.beginnings)
-        for stage in self.config.tree.stages[1:]:
+        for stage in self.config.tree.stages[1:] if len(roots) else ():
             name, window = stage.name, duration_text(stage.window_ms)
             if stage.window_ms > span_ms and whole:
                 judged = f"the files span {_about(span_ms)}: no label of {name} becomes final; shorten it, or add files"
@@ -187,8 +189,8 @@ class Findings:
         for name, config_of in config.features.event_bags.items():
             longer = self._longer(name, config_of)
             if longer:
-                what = f"{longer:,} of {len(self.decoded.of(0)):,} events have more values than count"
-                self.notes.append(f"bag {name}: {what}, the first {config_of.most}; most: N makes it more")
+                what = f"{longer:,} of {len(self.decoded.of(0)):,} events have more values than the {config_of.most}"
+                self.notes.append(f"bag {name}: {what} that count; features.bag.{name}.most says how many do")
 
     def _longer(self, name: str, config: BagConfig) -> int:
         """Messages with more values of a bag than count."""

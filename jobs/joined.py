@@ -16,6 +16,9 @@ _FILE: Final = "end.json"
 _BACK: Final = ("files", "snapshots", "samples", "model", "tables", "training", "metrics")
 """Top-level keys that the front half does not read, but for the slices, whose texts it keeps."""
 
+_OF_MODELS: Final = {"history": ("pool",), "bag": ("pool",), "number": ("standardise", "default")}
+"""Keys of features that only a learner reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class JoinEnd:
@@ -103,4 +106,7 @@ def _lookups_as(joined: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 def front_config(config: RunConfig) -> dict[str, Any]:
     """The resolved config, as far as the emission log depends on it."""
     found = {key: value for key, value in resolved(config).items() if key not in _BACK}
+    for kind, keys in _OF_MODELS.items():
+        features = found["features"][kind].items()
+        found["features"][kind] = {name: {k: v for k, v in one.items() if k not in keys} for name, one in features}
     return found | {"metrics": {"slices": list(config.metrics.slices)}}

@@ -66,8 +66,8 @@ def mended(document: Document, mistakes: Iterable[Mistake]) -> dict[str, Any]:
         *parents, last = mistake.path or ("",)
         above: Any = tree
         for part in parents:
-            above = above[part] if isinstance(above, list | dict) and _holds(above, part) else None
-        if not isinstance(above, list | dict) or not _holds(above, last):
+            above = above[part] if _holds(above, part) else None
+        if not _holds(above, last) or mistake.message.startswith("missing key"):
             continue
         meant = re.fullmatch(r'did you mean "(.*)"\?', mistake.hint)
         if meant and not mistake.message.startswith("unknown key"):
@@ -78,10 +78,10 @@ def mended(document: Document, mistakes: Iterable[Mistake]) -> dict[str, Any]:
     return tree
 
 
-def _holds(above: list[Any] | dict[str, Any], part: str | int) -> bool:
+def _holds(above: Any, part: str | int) -> bool:
     if isinstance(above, list):
         return isinstance(part, int) and part < len(above)
-    return part in above
+    return isinstance(above, dict) and part in above
 
 
 def configured(model: type[ConfigT], sets: Iterable[str]) -> ConfigT:

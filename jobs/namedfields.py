@@ -17,6 +17,7 @@ from streamctr.schema import TimeConfig
 
 _DELIMITERS: Final = {";": ";", "\t": "tab", "|": "|", ",": ",", " ": " "}
 """What may part the fields of a record, and how the run file writes it."""
+_NOT_JSON: Final = "wanted is one JSON object a line; CSV is told by the name .csv, or by format: csv"
 _SHOWN: Final = 60
 """Characters of a header that are shown."""
 
@@ -132,7 +133,8 @@ def unreadable(
         path = _place(document, config, reason)
         what = f"no {' and no '.join(tree.names[place] for place in places)} event can be read"
         here = [beginning for beginning in beginnings if beginning.stage in (*places, -1)]
-        found.append(document.mistake(path, f"{what}: {reason}", _unit_hint(config, reason, here)))
+        hint = _NOT_JSON if reason.startswith("not JSON") else _unit_hint(config, reason, here)
+        found.append(document.mistake(path, f"{what}: {reason}", hint))
     if decoded.rejected[-1] and not decoded.read[:-1].sum():
         reason = next(iter(decoded.reasons(OTHER)))
         found.append(document.mistake(_place(document, config, reason), f"no message can be read: {reason}"))

@@ -114,10 +114,7 @@ def _beginning(source: FileSource, partition: int, stage: int, messages: int) ->
         taken, size = _first(block, left)
         blocks.append(taken)
         left, ended = left - size, block.ended
-        if size > left + size:
-            ended = False
-    whole = ended and left >= 0
-    return Beginning(stage, tuple(blocks), whole)
+    return Beginning(stage, tuple(blocks), whole=ended and left >= 0)
 
 
 def _first(block: RawBlock, messages: int) -> tuple[RawBlock, int]:
@@ -221,10 +218,11 @@ def messages_of(
 
 
 def text_of(value: Any) -> str:
-    """A plain value as people read it."""
+    """A plain value as people read it; nothing in it moves a terminal's cursor."""
     if value is None:
         return "missing"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def values(parsed: Parsed, field: str) -> list[Any]:

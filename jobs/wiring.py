@@ -10,14 +10,14 @@ from connectors.logs import JsonLines, SampleLog
 from jobs.lookups import read_lookups
 from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig
-from streamctr.decode import Decoder
+from streamctr.decode import OTHER, Decoder
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
 from streamctr.join import JoinConfig, Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
-from streamctr.pipeline import OTHER, BackHalf, Parts, Pipeline
+from streamctr.pipeline import BackHalf, Parts, Pipeline
 from streamctr.schema import FeaturesConfig
 from streamctr.training import HeldOut, Recipe, Trainer
 

@@ -5,7 +5,6 @@ progress bar, a signal) changes nothing in here.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -72,16 +71,12 @@ class Parts:
     """None where others learn from the log."""
 
 
-OTHER: Final = "(other)"
-"""In the place of a stage: messages that are of none."""
-
-
 class Pipeline:
     """Events to samples, the front half, and with a back half to a trained and judged model.
 
     Args:
         parts: what it is made of.
-        stages: their names, in the order of the funnel; for messages whose stage is not known, `OTHER` behind them.
+        stages: their names, in the order of the funnel; where messages say theirs, `decode.OTHER` behind them.
         until_ms: release only what is older; the rest waits for a later run.
     """
 

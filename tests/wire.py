@@ -8,14 +8,14 @@ import orjson
 
 from connectors.memory import MemoryLog, MemorySamples, MemorySource, Partition
 from jobs.runfile import RunFile
-from streamctr.decode import Decoder
+from streamctr.decode import OTHER, Decoder
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
 from streamctr.join import JoinConfig, Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
-from streamctr.pipeline import OTHER, BackHalf, Parts, Pipeline
+from streamctr.pipeline import BackHalf, Parts, Pipeline
 from streamctr.samples import SampleBatch
 from streamctr.training import Recipe, Trainer
 

@@ -1,6 +1,6 @@
 """Rows of a Parquet or an Arrow file, a few thousand at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,13 +21,12 @@ class RowReader:
         path: the file.
         kind: `parquet`; or `arrow`, in the file or the stream format.
         offset: rows before the first one that is read.
-        columns: names of those that are needed, at the top level; the others are not read.
 
     Raises:
         DataError: it is no such file.
     """
 
-    def __init__(self, path: str, kind: Kind, offset: int, columns: Sequence[str] | None) -> None:
+    def __init__(self, path: str, kind: Kind, offset: int) -> None:
         self.path, self.offset = path, offset
         name = f"{path}, as {kind.title()},"
         self._name = name
@@ -36,9 +35,8 @@ class RowReader:
             self._reader = _open(self._file, kind)
         schema = self._reader.schema_arrow if kind == "parquet" else self._reader.schema
         check_columns(schema.names, path)
-        names = [column for column in schema.names if columns is None or column in columns]
-        self._none = pa.RecordBatch.from_pylist([], pa.schema([schema.field(column) for column in names]))
-        groups = _parquet_groups(self._reader, names) if kind == "parquet" else _arrow_batches(self._reader, names)
+        self._none = pa.RecordBatch.from_pylist([], schema)
+        groups = _parquet_groups(self._reader) if kind == "parquet" else _arrow_batches(self._reader)
         self._batches = _behind(groups, offset)
 
     @property
@@ -86,17 +84,16 @@ def _open(file: Any, kind: Kind) -> Any:
     return pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
 
 
-def _parquet_groups(reader: Any, names: list[str]) -> Iterator[tuple[int, Iterator[Any]]]:
+def _parquet_groups(reader: Any) -> Iterator[tuple[int, Iterator[Any]]]:
     """Of each row group: how many rows it has, and its batches once they are wanted."""
     for group in range(reader.num_row_groups):
         rows = reader.metadata.row_group(group).num_rows
-        yield rows, reader.iter_batches(_BLOCK_ROWS, row_groups=[group], columns=names)
+        yield rows, reader.iter_batches(_BLOCK_ROWS, row_groups=[group])
 
 
-def _arrow_batches(reader: Any, names: list[str]) -> Iterator[tuple[int, Iterator[Any]]]:
+def _arrow_batches(reader: Any) -> Iterator[tuple[int, Iterator[Any]]]:
     for batch in _batches(reader):
-        needed = batch.select(names)
-        yield len(batch), (needed.slice(begin, _BLOCK_ROWS) for begin in range(0, len(batch), _BLOCK_ROWS))
+        yield len(batch), (batch.slice(begin, _BLOCK_ROWS) for begin in range(0, len(batch), _BLOCK_ROWS))
 
 
 def _batches(reader: Any) -> Iterator[Any]:

@@ -49,7 +49,6 @@ class FileSource:
         files: how they are written.
         csv: how those with a record a line are written.
         block_bytes: bytes of text in a block, about.
-        columns: names of the columns that are needed, at the top level, of files that hold columns; None: all.
     """
 
     def __init__(
@@ -58,10 +57,9 @@ class FileSource:
         files: FilesConfig,
         csv: CsvConfig,
         block_bytes: int = 1 << 19,
-        columns: Sequence[str] | None = None,
     ) -> None:
         self._partitions = [_Partition(part.stage, part.paths) for part in partitions]
-        self._files, self._csv, self._block_bytes, self._columns = files, csv, block_bytes, columns
+        self._files, self._csv, self._block_bytes = files, csv, block_bytes
         self._standard = StandardInput(sys.stdin.buffer) if any(STDIN in part.paths for part in partitions) else None
 
     @property
@@ -135,7 +133,7 @@ class FileSource:
             at.end_bytes = size_bytes if at.end_bytes is None else at.end_bytes
             at.prints[at.place :] = [Print(at.end_bytes, digest)]
             if form.columnar:
-                return RowReader(path, form.kind, offset, self._columns)
+                return RowReader(path, form.kind, offset)
             end_bytes = at.end_bytes if form.compression is None else None
         else:
             at.prints = [self._standard.print]

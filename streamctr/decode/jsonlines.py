@@ -131,7 +131,8 @@ def _kind(value: Any) -> Any:
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
-        return _list_kind({_kind(item) for item in value} - {None})
+        # a list in it is not looked into: how deep it goes must not matter
+        return _list_kind({"a list" if isinstance(item, list) else _kind(item) for item in value} - {None})
     if type(value) is int and value not in _INT64:
         return pa.float64()
     return None if value is None else _SCALARS[type(value)]
@@ -188,5 +189,6 @@ def _read(payload: bytes, schema: Any) -> Any | None:
 
 
 def _column(table: Any, path: tuple[str, ...]) -> Any:
-    column = table.column(path[0]).combine_chunks()
-    return pc.struct_field(column, path[1:]) if len(path) > 1 else column
+    column = table.column(path[0])
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even a single one
+    return pc.struct_field(whole, path[1:]) if len(path) > 1 else whole

@@ -151,7 +151,8 @@ def number_ms(numbers: Any, unit: str) -> I64:
         ms = numbers.fill_null(0).to_numpy()
     else:
         values = np.nan_to_num(numbers.cast(pa.float64(), safe=False).fill_null(0).to_numpy())
-        ms = {"ms": values, "s": np.rint(values * 1000), "us": np.floor(values) // 1000}[unit]
+        with np.errstate(over="ignore"):  # what becomes infinite is out of bounds
+            ms = {"ms": values, "s": np.rint(values * 1000), "us": np.floor(values) // 1000}[unit]
     within = np.clip(ms, EARLIEST_MS - 1, LATEST_MS).astype(np.int64)
     return np.where(_null(numbers), NO_TIME, within)
 

@@ -17,6 +17,15 @@ _VALUE: Final = re.compile(r" is .*, (?=not |none of )", re.DOTALL)
 _FORMS: Final = {"json": "one JSON object a line", "csv": "one CSV record a line", "arrow": "a row of columns"}
 
 
+def reason_kind(reason: str) -> str:
+    """A letter's reason without the value in it, so that like ones can be counted together.
+
+    >>> reason_kind('number "price" is "1,5", not a number')
+    'number "price" is not a number'
+    """
+    return _VALUE.sub(" is ", reason)
+
+
 @dataclass(slots=True)
 class _Reasons:
     """Malformed messages by reason, without the values in it: how often, and the first one's letter in short."""
@@ -27,7 +36,7 @@ class _Reasons:
     def add(self, letter: dict[str, Any]) -> None:
         self.count += 1
         first = [0, letter["reason"], letter["path"], letter["line"], letter["bytes"][:_EXAMPLE]]
-        self.by_reason.setdefault(_VALUE.sub(" is ", letter["reason"]), first)[0] += 1
+        self.by_reason.setdefault(reason_kind(letter["reason"]), first)[0] += 1
 
     def commonest(self) -> tuple[int, str, str, int, bytes]:
         times, reason, path, line, text = max(self.by_reason.values(), key=lambda first: first[0])

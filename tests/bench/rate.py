@@ -9,16 +9,16 @@ the same batches, so that a busy machine slows all of them; the medians of the w
 3. Training alone, against a plain torch loop of the same ESMM: one `nn.Embedding(sparse=True)` with SparseAdam, Adam
    for the rest, both at torch's defaults. Its tensors are made beforehand (rows numbered without gaps, histories padded
    to the longest of the batch), ours from hashed ids within the step: the comparison favours the plain loop.
+
+Behind that, what other forms of log and lookup tables cost (see `cost`).
 """
 
 import statistics
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from streamctr.models import InputShape, ModelInput, SequenceInput, build
 from streamctr.samples import SampleBatch
 from streamctr.synthetic import WorldConfig
 from streamctr.training import Learner, Recipe
+from tests.bench.cost import costs
+from tests.bench.timing import Timed, seconds
 
 WINDOWS = 8
 ROOTS = 25_000
@@ -46,45 +48,6 @@ WORLD = WorldConfig(roots=(WINDOWS + 2) * ROOTS, days=2, users=1000)
 SETTINGS = ["model.towers=[256, 128]", "tables.width=16", "training.batch=1024"]
 PLAIN_ROWS = 2**21
 STAGES = ("read", "decode", "order", "join", "history+encode", "score", "learn", "judge")
-
-
-class Timed:
-    """A part whose calls are timed as `stage`, and kept where `calls` is given."""
-
-    def __init__(self, part: Any, stage: str | dict[str, str], clock: dict[str, float], calls: Any = None) -> None:
-        self._part, self._stage, self._clock, self._calls = part, stage, clock, calls
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._part, name)
-        stage = self._stage if isinstance(self._stage, str) else self._stage.get(name)
-        if stage is None or not callable(value):
-            return value
-        return self._each(value, stage) if isgeneratorfunction(value) else self._once(value, stage, name)
-
-    def _once(self, call: Callable[..., Any], stage: str, name: str) -> Callable[..., Any]:
-        def timed(*arguments: Any, **named: Any) -> Any:
-            if self._calls is not None:
-                self._calls.append((name, arguments))
-            start = time.perf_counter()
-            try:
-                return call(*arguments, **named)
-            finally:
-                self._clock[stage] += time.perf_counter() - start
-
-        return timed
-
-    def _each(self, call: Callable[..., Iterator[Any]], stage: str) -> Callable[..., Iterator[Any]]:
-        def timed(*arguments: Any) -> Iterator[Any]:
-            values, end = call(*arguments), object()
-            while True:
-                start = time.perf_counter()
-                value = next(values, end)
-                self._clock[stage] += time.perf_counter() - start
-                if value is end:
-                    return
-                yield value
-
-        return timed
 
 
 class PlainLoop:
@@ -134,12 +97,6 @@ class PlainLoop:
         dense = [0 if row < 0 else self._number.setdefault(row, len(self._number) + 1) for row in distinct.tolist()]
         assert len(self._number) < PLAIN_ROWS
         return torch.tensor(np.array(dense)[inverse].reshape(rows.shape))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 class Bench:
@@ -238,7 +195,8 @@ def main() -> None:
     about = {"windows": len(windows) - 1, "threads": torch.get_num_threads(), "torch": torch.__version__}
     wanted = {"ratio_to_score_and_train_alone": 0.4, "ratio_of_training_to_plain": 1.0}
     rounded = {key: round(value, 3) for key, value in medians.items()}
-    print(orjson.dumps({**rounded, "wanted": wanted, **about}).decode())
+    cost, more_wanted = costs()
+    print(orjson.dumps({**rounded, **cost, "wanted": wanted | more_wanted, **about}).decode())
 
 
 if __name__ == "__main__":

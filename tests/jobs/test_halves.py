@@ -1,4 +1,4 @@
-"""`join` and `learn`, one after the other, are `replay`: the same weights, figures and lines, whatever comes between."""
+"""`join` and then `learn` are `replay`: the same weights, figures and lines, whatever comes between."""
 
 import json
 import os
@@ -120,6 +120,31 @@ def test_another_model_learns_from_the_same_samples(here):
     assert did("join", "--run", "half", "--set", "model=lr", "--set", "training.batch=8")["rows"] == 567
 
 
+def test_how_features_are_pooled_and_standardised_is_the_learners_business(here):
+    settings = ["--set", "features.history.clicked.pool=max", "--set", "features.number.price.standardise=false"]
+    text = RUN.replace("{price: log1p}", "{price: {transform: log1p}}")
+    (here / "ads.yaml").write_text(text)
+    whole = did("replay", "--run", "whole", *settings)
+    did("join", "--run", "half")
+    assert_same_run(did("learn", "--run", "half", *settings), whole, here)
+
+
+def test_lookup_files_are_read_by_the_join_alone_and_a_changed_one_is_noticed(here):
+    (here / "items.csv").write_text("item,brand\n" + "".join(f"{item},b{item % 3}\n" for item in range(11)))
+    lookup = "lookup: {items: {file: items.csv, key: item, take: [brand]}}\n"
+    text = RUN.replace("id: [user, item]\n", f"id: [user, item, brand]\n  {lookup}")
+    (here / "ads.yaml").write_text(text)
+    whole = did("replay", "--run", "whole")
+    did("join", "--run", "half")
+    table = (here / "items.csv").read_text()
+    (here / "items.csv").unlink()
+    assert_same_run(did("learn", "--run", "half"), whole, here)
+    assert_same_run(json.loads(streamctr("learn", "half", "--json")[1]), whole, here)
+    (here / "items.csv").write_text(table + "11,b9\n")
+    code, _, err = streamctr("join", "ads.yaml", "--run", "half")
+    assert (code, "half cannot go on from snapshot" in err, "sha256" in err) == (78, True, True)
+
+
 def test_frozen_learning_is_frozen_replaying(here):
     whole = did("replay", "--run", "whole", "--frozen", "2022-04-15T05:22Z")
     did("join", "--run", "half")
@@ -158,6 +183,7 @@ def test_a_join_that_was_told_to_stop_can_be_learned_from_so_far(here, monkeypat
     assert_same_run(did("learn", "--run", "half"), whole, here)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_either_half_the_end_is_the_same(here):
     whole = did("replay", "--run", "whole")
 

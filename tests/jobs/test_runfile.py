@@ -161,11 +161,11 @@ def test_a_stage_follows_one_that_stands_above_it():
     )
 
 
-def test_the_root_takes_no_keys_and_other_stages_need_theirs():
+def test_the_root_has_no_windows_and_other_stages_need_theirs():
     assert only(edited("imp: {}", "imp: {observe: 1s}")) == (
-        "ads.yaml:6:3  imp is the root, the event that is scored: it takes no keys\n"
+        "ads.yaml:6:9  imp is the root, the event that is scored: it takes no observe\n"
         "   6 |   imp: {observe: 1s}\n"
-        "     |   ^^^ write imp: {}"
+        "     |         ^^^^^^^ take it out; the root takes key, time, called and value"
     )
     assert only(edited("click:    {observe: 10m}", "click:")) == (
         'ads.yaml:7:3  missing key "observe" in funnel.click\n   7 |   click:\n     |   ^^^^^'
@@ -227,8 +227,18 @@ def test_a_feature_is_listed_once():
     )
 
 
-def test_bags_and_crosses_are_not_there_yet():
-    assert 'ads.yaml:11:3  unknown key "bag" in features' in refusal(edited("  number:", "  bag: [tag]\n  number:"))
+def test_every_kind_of_feature_is_typed():
+    wide = """
+  bag: [tags]
+  vector: {face: 4}
+  bucket: {dear: {of: price, at: [1, 10]}}
+  cross: [[item, dear]]
+  lookup: {items: {file: items.csv, key: item, take: [brand]}}
+"""
+    features = RunFile.parse(edited("  time: [hour]\n", "  time: [hour]" + wide), "ads.yaml").config.features
+    assert features.ids == ("user", "item", "page", "hour", "dear", "item*dear")
+    assert (features.bag["tags"].most, features.vector, features.taken) == (10, {"face": 4}, {"brand": "items"})
+    assert features.lookup["items"].versions[0].file == "items.csv"
 
 
 def test_the_copy_has_every_default_and_loads_to_the_same():
@@ -240,7 +250,7 @@ def test_the_copy_has_every_default_and_loads_to_the_same():
         "5m",
         "2022-04-26T00:00:00Z",
     )
-    assert plain["funnel"]["imp"] == {}
+    assert plain["funnel"]["click"]["observe"] == "10m"
     assert RunFile.parse(copy, "run.yaml").config == config
 
 

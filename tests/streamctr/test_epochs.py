@@ -43,11 +43,6 @@ def first_epoch(trainer, log):
     return trainer
 
 
-def without(log):
-    """The log as if nothing had been said of the held-out roots but that they came."""
-    return log.take(log.arrived | ~HELD_OUT.has(log))
-
-
 def test_held_out_roots_teach_nothing_in_any_epoch(log):
     ids = np.arange(1, 1 + len(log), dtype=np.uint64) << np.uint64(20)
     alone = SampleBatch.from_arrays(log.to_arrays() | {"ids_NF": np.repeat(ids[:, None], log.ids_NF.shape[1], axis=1)})
@@ -125,7 +120,8 @@ def test_the_held_out_roots_are_judged_by_their_final_labels_with_the_weights_of
 def test_the_best_learner_is_back_when_an_epoch_is_no_better(log):
     trainer = first_epoch(new_trainer(), log)
     epochs = Epochs(trainer, HELD_OUT, 9, new_judge)
-    epochs._judged = lambda log, nll=iter([0.5, 0.4, 0.4]): next(nll)
+    costs = iter([0.5, 0.4, 0.4])
+    epochs._judged = lambda log: next(costs)
     digests = []
     for _ in range(3):
         assert not epochs.over
@@ -139,7 +135,8 @@ def test_the_best_learner_is_back_when_an_epoch_is_no_better(log):
 
 def test_an_epoch_that_went_astray_is_never_the_best(log):
     epochs = Epochs(first_epoch(new_trainer(), log), HELD_OUT, 9, new_judge)
-    epochs._judged = lambda log, nll=iter([0.5, float("nan")]): next(nll)
+    costs = iter([0.5, float("nan")])
+    epochs._judged = lambda log: next(costs)
     epochs.end([log])
     epochs.end([log])
     assert (epochs.over, epochs.best) == (True, 1)
