@@ -159,15 +159,17 @@ def _fit_checks(config: RunConfig, document: Document) -> list[Mistake]:
         for name in config.training.base_rate
         if name not in names
     ]
-    try:
-        config.model.rows(config.tree, config.tables.width, config.tables.init_std)
-    except ConfigError as error:
-        path = ("model", "name") if document.has(("model", "name")) else ("model",)
-        mistakes.append(document.mistake(path, str(error)))
-    try:
-        feedback.check(config.training.delayed_feedback, config.tree)
-    except ConfigError as error:
-        mistakes.append(document.mistake(("training", "delayed_feedback"), str(error)))
+    model = ("model", "name") if document.has(("model", "name")) else ("model",)
+    checks = (
+        (model, lambda: config.model.rows(config.tree, config.tables.width, config.tables.init_std)),
+        (model, lambda: config.model.check(config.features)),
+        (("training", "delayed_feedback"), lambda: feedback.check(config.training.delayed_feedback, config.tree)),
+    )
+    for path, check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            mistakes.append(document.mistake(path, str(error)))
     return mistakes
 
 
@@ -178,9 +180,7 @@ def resolved(config: RunConfig) -> dict[str, Any]:
 
 def resolved_yaml(config: RunConfig) -> str:
     """`resolved` as a run file that loads to the same config."""
-    plain = resolved(config)
-    plain["funnel"] = {name: stage or {} for name, stage in plain["funnel"].items()}
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True, width=120)
 
 
 def config_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -266,3 +266,9 @@ def test_settings_without_a_file_are_told_the_same_way():
     assert configured(WorldConfig, ["roots=1000", "click_window=5m"]).click_window == 300_000
     with pytest.raises(MistakesError, match='did you mean "roots"'):
         configured(WorldConfig, ["rots=10"])
+
+
+def test_a_model_that_cannot_weigh_behaviours_is_told_so_where_it_stands():
+    said = only(edited("last: 20", "last: 20, pool: attention").replace("model: esmm", "model: lr"))
+    assert said.startswith("ads.yaml:14:8  model lr adds up weights and cannot weigh behaviours by attention; set ")
+    assert "features.history.clicked.pool to mean, sum or max" in said
