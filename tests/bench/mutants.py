@@ -22,7 +22,9 @@ POOL = 2000
 SEEN = {"imp.seen": (), "imp.share": (">= 0.5",), "imp.size": (">= 3", "1")}
 FLAT_FUNNEL = Funnel.from_mapping({"imp": StageConfig(), "click": StageConfig(observe="10s")})
 FLAT_FEATURES = FeaturesConfig(id=("ad", "user", "n"), number={"price": {}, "w": {}})
-FLAT = MessagesConfig(key="id", time="ts", user="user", weight="w", types={"n": "integer"}, rejects=NEVER)
+FLAT = MessagesConfig(
+    key="id", time={"field": "ts", "unit": "s"}, user="user", weight="w", types={"n": "integer"}, rejects=NEVER
+)
 FUNNEL = Funnel.from_mapping(
     {
         "imp": StageConfig(value="imp.bid"),
@@ -246,8 +248,8 @@ def logs(seed: int) -> list[Log]:
     draw = random.Random(seed)
     messages = [message(draw) for _ in range(POOL)]
     impressions = [
-        {"id": m["of"], "user": m["user"]["kind"], "ad": m["imp"]["ad"], "price": m["fee"]}
-        | {name: m[name] for name in ("ts", "n", "w", "geo")}
+        {"id": m["of"], "ts": m["ts"] / 1000, "user": m["user"]["kind"], "ad": m["imp"]["ad"], "price": m["fee"]}
+        | {name: m[name] for name in ("n", "w", "geo")}
         for m in messages
     ]
     texts = [nested({name: text(value) for name, value in flat(m).items()}) for m in messages]

@@ -150,6 +150,7 @@ def test_a_long_log_goes_on_in_further_parts_and_is_cut_across_them(tmp_path):
     for kept in (11, 7, 1, 0):
         again = SampleLog(tmp_path, part_bytes=1_000)
         again.truncate(sizes[kept - 1] if kept else 0)
+        assert len(list(tmp_path.iterdir())) == max(kept, 1)
         again.write(samples(2, first=3 * kept))
         again.close()
         assert SampleBatch.concat(list(read_samples(tmp_path))).ordinal.tolist() == list(range(3 * kept + 2))

@@ -249,5 +249,17 @@ def test_the_commands_do_not_take_each_others_directories(here):
             "--run, or start anew with --fresh\n",
         )
     did("learn", "--run", "half")
+    shutil.rmtree("half/joined")
+    assert "half holds snapshots of learn" in streamctr("replay", "ads.yaml", "--run", "half")[2]
     did("replay", "--run", "half", "--fresh")
     assert not (here / "half/samples").exists()
+
+
+def test_what_was_written_before_the_first_snapshot_is_written_again(here):
+    whole = did("replay", "--run", "whole")
+    for run in ("half", "again"):
+        (here / run).mkdir()
+        (here / run / "metrics.jsonl").write_text('{"of": "a run that was killed"}\n')
+    assert_same_run(did("replay", "--run", "again"), whole, here)
+    did("join", "--run", "half")
+    assert_same_run(did("learn", "--run", "half"), whole, here)

@@ -5,9 +5,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from test_cli import streamctr
 from test_halves import ROOT, did, here  # noqa: F401 - the fixture
+
+from connectors.logs import read_samples
+from streamctr.samples import FINAL
 
 HELD_OUT = ["2022-04-15T05:22:00Z", "2022-04-15T05:23:00Z"]
 """Events end at 05:24:01; a root's last label is final 50 s behind it: 05:23:00 + 50 s is before that, 05:24:50 not."""
@@ -64,6 +68,14 @@ def test_killed_in_an_epoch_the_end_is_the_same(here, kill_before):  # noqa: F81
     code, out, err = streamctr(*arguments)
     assert (code, "going on from snapshot" in err) == (0, True)
     assert {**json.loads(out), "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_samples_of_a_join_that_stopped_early_are_judged_to_their_last_row(here):  # noqa: F811
+    did("join", "--until", "2022-04-15T05:23:33Z")
+    settings = ("metrics.bucket=30s", "metrics.tick=1h", "training.batch=100")
+    found = did("learn", "--epochs", "2", *(word for setting in settings for word in ("--set", setting)))
+    says = np.concatenate([batch.says for batch in read_samples("runs/ads/samples")])
+    assert found["judged"]["click"]["rows"] == (says[:, 1] & FINAL != 0).sum() > 150
 
 
 def test_other_epochs_and_grown_samples_are_refused(here):  # noqa: F811

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -90,7 +90,10 @@ def instant_by_rule(text, zone):
         moment = datetime.fromisoformat(text) if len(text) >= len("2022-04-26T00:00") else None
     except ValueError:
         return None
-    return moment and round((moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).timestamp() * 1000)
+    if moment is None:
+        return None
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(milliseconds=1)  # what is finer is cut off
 
 
 def time_by_rule(value, config):
@@ -134,7 +137,7 @@ def vector_by_rule(value, size):
     if value is None:
         return [NAN] * size
     if isinstance(value, str):
-        value = re.split(r"\s*,\s*|\s+", value.strip("[] "))
+        value = re.split(r"[ \t\n\f\r]*,[ \t\n\f\r]*|[ \t\n\f\r]+", value.strip("[] "))
     demand(isinstance(value, list) and len(value) == size and not {bool, type(None)} & set(map(type, value)))
     demand(not {float, str} <= set(map(type, value)))  # a list is of one type
     return [value_by_rule(item) for item in value]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from test_decode_property import outcome, outcome_by_rule
 
 from tests.bench.fuzz import Fast, Fuzz, Strict, check_counts, decoder_of, fuzz
 from tests.bench.mutants import Trials, logs
@@ -16,6 +17,17 @@ def test_mutated_messages_crash_nothing_and_mean_the_same_to_the_fast_and_the_sl
     assert [one.log.name for one in done if one.at_once] == ["flat", "nested", "texts"]
     for one in done:
         assert 0.1 < one.good / one.messages < 0.9  # neither all good nor all malformed
+
+
+@pytest.mark.parametrize("log", LOGS[:4], ids=lambda log: log.name)
+def test_mutated_messages_mean_what_the_rule_says_of_each(log):
+    trials, (decoder, _), messages = Trials(log, 11), decoder_of(log, Fast), 0
+    while messages < 3000:
+        trial = trials.draw()
+        meant = trial.meant.split(b"\n")
+        messages += len(meant)
+        by_rule = outcome_by_rule(meant, log.stage, log.config, log.funnel, log.features)
+        assert outcome(decoder.decode(trial.block)) == by_rule
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.name)
@@ -50,6 +62,6 @@ def test_the_fuzz_notices_a_message_that_is_lost():
 @pytest.mark.parametrize("depth", [499, 600, 1000])
 def test_a_list_may_be_as_deep_as_a_message(depth):
     decoder, _ = decoder_of(LOGS[0], Fast)
-    line = b'{"id":"a","ts":1650812741436,"ad":' + b"[" * depth + b"]" * depth + b"}"
+    line = b'{"id":"a","ts":1650812741,"ad":' + b"[" * depth + b"]" * depth + b"}"
     found = decoder.decode(replace(Trials(LOGS[0], 7).draw().block, payload=line))
     assert [letter["reason"] for letter in found.letters] == ['id "ad" is a list of lists or objects']

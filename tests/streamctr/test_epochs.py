@@ -127,10 +127,21 @@ def test_the_best_learner_is_back_when_an_epoch_is_no_better(log):
         assert not epochs.over
         digests.append(trainer.weights_sha256())
         epochs.end([log])
-        trainer.learn_again(log) if not epochs.over else None
-        trainer.learn_rest()
+        if not epochs.over:
+            epochs.learn(log)
+            trainer.learn_rest()
     assert (epochs.over, epochs.best, epochs.nll) == (True, 2, [0.5, 0.4, 0.4])
     assert digests[2] != digests[1] == trainer.weights_sha256()
+
+
+def test_an_epoch_ends_with_what_waits_for_a_full_batch(log):
+    trainer = first_epoch(new_trainer(), log)
+    epochs, learned, learn = Epochs(trainer, HELD_OUT, 2, new_judge), [], trainer.learner.learn
+    trainer.learner.learn = lambda rows: (learned.append(len(rows)), learn(rows))[1]
+    epochs.learn(log)
+    epochs.end([log])
+    assert sum(learned) == int(trainer._trains(log).sum())
+    assert 0 < learned[-1] < 8
 
 
 def test_an_epoch_that_went_astray_is_never_the_best(log):
