@@ -11,7 +11,7 @@ import orjson
 from rich.text import Text
 
 from jobs.console import Call, Result
-from jobs.rundir import RunDirectory, load_run
+from jobs.rundir import RunDirectory, config_path, load_run
 from jobs.summary import figures_table
 from streamctr.decode import reason_kind
 from streamctr.errors import ConfigError, DataError
@@ -89,7 +89,7 @@ def redrive(call: Call, run: Path, out: Path) -> Result:
                 files[name].write(header + b"\n" * bool(header))
             files[name].write(message + b"\n")
             written[name] += 1
-    call.show(Text("\n".join([*_told(out, written, left), f"next: put {out} into files, mend, and replay --fresh"])))
+    call.show(Text("\n".join([*_told(out, written, left), *(_NEXT.format(out=out) if written else "").splitlines()])))
     return {"written": dict(written), "left_out": dict(left), "out": str(out)}, 0
 
 
@@ -98,6 +98,10 @@ def _left_out(derived: bool, cut: bool, repeated: bool) -> str:
         return "derived"
     return "cut" if cut else "repeated" if repeated else ""
 
+
+_NEXT: Final = """next: if the run file was wrong, mend it and replay --fresh
+      if the messages were, mend them in {out}, add it to files with merge: time, and replay --fresh"""
+"""Read behind the others, by name, mended messages would all be late."""
 
 _LEFT: Final = {
     "repeated": "stood in an earlier letter too",
@@ -145,6 +149,8 @@ def _letters(run: Path) -> Iterator[Letter]:
     """
     path = RunDirectory.of(run).dead_letters / "letters.jsonl"
     if not path.exists():
+        if not config_path(run).exists():
+            raise ConfigError(f"there is no run file {run}; name one, or the directory of a run")
         raise ConfigError(f"{path} is not there: has {run} been run? streamctr replay {run}")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

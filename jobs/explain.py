@@ -1,6 +1,7 @@
 """`streamctr explain`: what became of one root and its events, told by running the front half again over the source."""
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from connectors.files import FileSource, find_files
 from jobs.console import Call, Result
+from jobs.encoded import encode, texts_of
 from jobs.progress import Gauge, Progress
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
@@ -20,7 +22,7 @@ from jobs.wiring import decoder, encoder, joiner, no_events
 from streamctr.decode import Decoded
 from streamctr.errors import DataError
 from streamctr.events import EventBatch, Outcome
-from streamctr.hashing import hash_text, mix_one
+from streamctr.hashing import MISSING_ID, hash_text, mix_one
 from streamctr.heads import heads
 from streamctr.names import Names
 from streamctr.order import LAST_MS, Orderer
@@ -129,16 +131,25 @@ class _Reading:
 
     def _describe(self, block: RawBlock, root: EventBatch) -> None:
         """The root's features as texts: its block is read once more by a decoder that keeps them all."""
-        fields = self._config.features.ids
-        names = Names(fields, limit=1 << 62)
+        features, names = self._config.features, texts_of(self._config)
         decoder(self._config, names).decode(block)
-        described = encoder(self._config, names).encode_roots(root)
-        for place, name in enumerate(fields):
-            names.claim(name, described.ids_NF[:, place])
-            self._story.features[name] = names.text(name, int(described.ids_NF[0, place]))
-        for place, name in enumerate(self._config.features.numbers):
-            number = float(described.numbers_NM[0, place])
-            self._story.features[name] = number if np.isfinite(number) else None
+        encoded = encode(self._config, root, names).encoded
+
+        def text(name: str) -> str:
+            members = features.crosses.get(name, ())
+            if members and all(member in encoded.ids for member in members):
+                return " x ".join(map(text, members))
+            return names.text(name, int(encoded.ids[name][0]))
+
+        found: dict[str, Any] = {name: text(name) for name in features.ids}
+        for name in features.bag:
+            found[name] = f"{np.count_nonzero(encoded.bags[name] != MISSING_ID)} ids"
+        for name in features.numbers:
+            number = float(encoded.numbers[name][0])
+            found[name] = number if np.isfinite(number) else None
+        for name, size in features.vector.items():
+            found[name] = None if np.isnan(encoded.vectors[name]).any() else f"{size} numbers"
+        self._story.features = found
 
     def _release(self) -> None:
         watermark_ms = self._orderer.watermark_ms()
@@ -150,7 +161,11 @@ class _Reading:
         self._follow(mine.take(slice(0, 0)), fire_ms)
         for joined in self._joiner.push(events, fire_ms):
             samples = self._encoder.encode(joined)
-            self._story.rows.append(samples.take(samples.root == self._root))
+            rows = samples.take(samples.root == self._root)
+            self._story.rows.append(rows)
+            for arrived in np.flatnonzero(rows.arrived)[:1]:
+                for (name, wanted), history in zip(self._config.features.history.items(), rows.histories, strict=True):
+                    self._story.features[name] = f"{history.length[arrived]} of the last {wanted.last}"
 
     def _follow(self, event: EventBatch, advance_ms: int) -> None:
         before = self._alone.counts.copy()
@@ -171,6 +186,9 @@ class _Reading:
 
 def _root_of(config: RunConfig, event_id: str) -> np.uint64:
     if len(config.key) == 1 and config.types.get(config.key[0]) == "integer":
+        whole = re.fullmatch(r"[+-]?[0-9]{1,19}", event_id)
+        if not whole or not -(1 << 63) <= int(event_id) < 1 << 63:
+            raise DataError(f'"{event_id}" is no whole number of 64 bits, and types says that {config.key[0]} is one')
         return np.uint64(int(mix_one(np.int64(event_id).view(np.uint64))) or 1)
     return np.uint64(hash_text(event_id))
 
@@ -224,19 +242,23 @@ def _rows(batch: SampleBatch, stages: tuple[str, ...]) -> Iterator[dict[str, Any
 def _shown(result: dict[str, Any]) -> Iterator[Any]:
     if result["malformed"]:
         yield Text("".join(f"malformed  {letter['at']}: {letter['reason']}\n" for letter in result["malformed"]))
-    events = figures_table("event", ["time", "outcome"])
-    events.add_column("at", overflow="fold")
-    for event in result["events"]:
-        events.add_row(event["stage"], event["time"], event["outcome"], event["at"])
-    yield events
+    if result["events"]:
+        events = figures_table("event", ["time", "outcome"])
+        events.add_column("at", overflow="fold")
+        for event in result["events"]:
+            events.add_row(event["stage"], event["time"], event["outcome"], Text(event["at"]))
+        yield events
     if not result["rows"]:
         yield Text(f"\nno row: {_why_not(result)}")
         return
     described = figures_table("\nfeature", ["\nvalue"])
     for name, value in result["features"].items():
-        described.add_row(name, "missing" if value is None else f"{value:.6g}" if isinstance(value, float) else value)
+        described.add_row(
+            name, Text("missing" if value is None else f"{value:.6g}" if isinstance(value, float) else value)
+        )
     yield described
-    rows = figures_table("\nrow", ["\nemitted", "\nsays"])
+    rows = figures_table("\nrow", ["\nemitted"])
+    rows.add_column("\nsays", overflow="fold")
     for row in result["rows"]:
         said = [f"{stage} {' '.join(of['says'])} {of['label']}" for stage, of in row["says"].items()]
         rows.add_row(f"{row['ordinal']}", row["emitted"], " · ".join(said) or "arrived")

@@ -61,7 +61,8 @@ class Names:
         """What a hash stands for that was just decoded, or is claimed."""
         if value == MISSING_ID:
             return "missing"
-        return self._offered[field].get(value) or self._claimed.get(field, {}).get(value, f"#{value:016x}")
+        known = self._offered[field] if value in self._offered[field] else self._claimed.get(field, {})
+        return known.get(value, f"#{value:016x}")
 
     def text(self, field: str, value: int) -> str:
         """What the hash stood for; the hash itself in hex where nobody said."""

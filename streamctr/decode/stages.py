@@ -5,7 +5,7 @@ Legend: N messages, F id columns, M number columns.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+
+_WEIGHT_MAX: Final = float(np.finfo(np.float32).max)
+"""A larger one would be infinite in the samples, and every step with it would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,9 @@ class StageReader:
         if self._weight is None:
             return np.ones(reading.n)
         weight = self._number(reading, self._weight)
-        negative = np.flatnonzero(weight < 0).tolist()
-        reading.fault("weight", self._weight, {row: f"is {weight[row]:g}, not 0 or more" for row in negative})
+        outside = np.flatnonzero((weight < 0) | (weight > _WEIGHT_MAX)).tolist()
+        wanted = "not 0 or more and within 32 bits"
+        reading.fault("weight", self._weight, {row: f"is {weight[row]:g}, {wanted}" for row in outside})
         return np.where(np.isnan(weight), 1.0, weight)
 
     @staticmethod

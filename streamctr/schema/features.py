@@ -8,15 +8,16 @@ from pydantic import Field, field_validator, model_validator
 from streamctr.schema.units import Config, DurationMs, InstantMs
 
 Pool = Literal["sum", "mean", "max"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class NumberConfig(Config):
     """A number: clipped in raw units, transformed, standardised; and what a missing one counts as (in raw units)."""
 
     transform: Literal["none", "log1p"] = "none"
-    clip: tuple[float | None, float | None] = (None, None)
+    clip: tuple[Finite | None, Finite | None] = (None, None)
     standardise: bool = True
-    default: float = 0.0
+    default: Finite = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -48,7 +49,7 @@ class BucketConfig(Config):
     """An id made of a number: which of the half-open ranges between ascending bounds it lies in."""
 
     of: str
-    at: tuple[float, ...] = Field(min_length=1)
+    at: tuple[Finite, ...] = Field(min_length=1)
 
     @field_validator("at")
     @classmethod

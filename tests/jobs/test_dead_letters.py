@@ -1,5 +1,7 @@
 """What could not be read is listed, shown and written out again, each message once."""
 
+from pathlib import Path
+
 import orjson
 import pytest
 
@@ -92,6 +94,31 @@ def test_no_folder_with_something_in_it_is_written_into(run, tmp_path):
     (tmp_path / "full" / "view.jsonl").write_text("mine")
     with pytest.raises(ConfigError, match="holds something already"):
         redrive(Call((), True), run, tmp_path / "full")
+
+
+def test_what_to_do_next_with_redriven_messages_does_not_make_them_late(run, tmp_path, capsys):
+    redrive(Call(), run, tmp_path / "again")
+    assert f"mend them in {tmp_path / 'again'}, add it to files with merge: time" in capsys.readouterr().out
+    again = tmp_path / "again" / "view-redriven.jsonl"
+    lines = [line for line in again.read_bytes().splitlines() if line.endswith(b"}")]
+    again.write_bytes(b"\n".join(lines).replace(b'"cheap"', b"2.5"))
+    path = run_file(tmp_path, "view.jsonl")
+    both = f"files: {{paths: [{tmp_path / 'view.jsonl'}, {again}], merge: MERGE}}\nlateness: 1s"
+    text = path.read_text().replace("lateness: 1h\n", "").replace(f"files: {tmp_path / 'view.jsonl'}", both)
+    path.write_text(text.replace("MERGE", "name"))
+    # again/ is read first, up to second 33: of seconds 0 to 31 behind it 28 messages are good
+    assert replayed(tmp_path, path, "by-name")["events"]["view"]["late"] == 28
+    path.write_text(text.replace("MERGE", "time"))
+    counts = replayed(tmp_path, path, "by-time")["events"]["view"]
+    assert (counts["late"], counts["joined"]) == (0, 39)
+
+
+def test_a_run_that_is_not_there_is_said_to_be_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"there is no run file none\.yaml; name one, or the directory of a run"):
+        list_all(Call((), True), Path("none.yaml"))
+    with pytest.raises(ConfigError, match=r"is not a run directory: it holds no run\.yaml"):
+        list_all(Call((), True), tmp_path)
 
 
 def test_csv_messages_are_redriven_with_their_header(tmp_path, monkeypatch):

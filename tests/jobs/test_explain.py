@@ -67,7 +67,7 @@ def test_every_event_of_a_root_has_its_place_and_outcome(run):
         ("click", "duplicate", "click.jsonl:3"),
         ("buy", "joined", "view.jsonl:1"),
     ]
-    assert found["features"] == {"ad": "red", "hour": "5", "price": 2.5}
+    assert found["features"] == {"ad": "red", "hour": "5", "price": 2.5, "seen": "0 of the last 3"}
     said = [(row["emitted"], row["says"]) for row in found["rows"]]
     assert said == [
         ("2022-04-15T05:20:00Z", {}),
@@ -109,3 +109,29 @@ def test_what_is_printed_for_people_names_features_rows_and_score(run, capsys):
 def test_an_id_that_is_nowhere_is_an_error_that_names_the_key(run):
     with pytest.raises(DataError, match=r"no event of .* has the id zzz; it is the value of id"):
         explain(Call((), True), run, "zzz")
+
+
+def test_every_feature_is_told_crosses_bags_vectors_histories_and_what_a_lookup_adds(run, tmp_path):
+    more = "cross: [[ad, hour]]\n  bag: [tags]\n  vector: {emb: 2}\n"
+    more += "  lookup: {ads: {file: ads.csv, key: ad, take: [brand]}}"
+    wider = run.read_text().replace("id: [ad]", f"id: [ad, brand]\n  {more}")
+    (tmp_path / "ads.csv").write_text("ad,brand\nred,ferrari\n")
+    (tmp_path / "view.jsonl").write_bytes(
+        b"\n".join([line(0, "a", ad="red", user="u", tags=["x", "y"], emb=[1, 2]), line(30, "b", ad="blue", user="u")])
+    )
+    (tmp_path / "click.jsonl").write_bytes(line(3, "a"))
+    path = tmp_path / "wider.yml"
+    path.write_text(wider)
+    assert told(path, "a")["features"] == {
+        "ad": "red", "brand": "ferrari", "ad*hour": "red x 5", "hour": "5", "tags": "2 ids", "price": None,
+        "emb": "2 numbers", "seen": "0 of the last 3",
+    }  # fmt: skip
+    features = told(path, "b")["features"]
+    assert (features["brand"], features["emb"], features["seen"]) == ("missing", None, "1 of the last 3")
+
+
+def test_an_id_that_no_integer_key_can_have_is_an_error_that_says_so(run):
+    run.write_text(run.read_text().replace("key: id", "key: id\ntypes: {id: integer}"))
+    for event_id in ("abc", "9223372036854775808", "1.0"):
+        with pytest.raises(DataError, match=f'"{event_id}" is no whole number of 64 bits, and types says that id is'):
+            explain(Call((), True), run, event_id)

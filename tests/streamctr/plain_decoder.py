@@ -227,7 +227,7 @@ class PlainDecoder:
         for name, size in features.event_vectors.items():
             numbers += vector_by_rule(self.find(message, name), size)
         weight = self.number(message, self.config.weight)
-        demand(not weight < 0)
+        demand(not weight < 0 and not weight > 3.4028234663852886e38)  # the largest that 32 bits hold
         return self.identity(message, self.config.user), ids, numbers, 1.0 if math.isnan(weight) else weight
 
     def derived(self, message, place, stage, time_ms, root):

@@ -145,11 +145,15 @@ def test_a_field_may_be_read_whole_and_by_its_members():
     assert reasons(decoded) == ['id "geo.city" is inside "geo", which is a text, not an object']
 
 
-def test_a_weight_is_1_where_missing_and_malformed_below_0():
+def test_a_weight_is_1_where_missing_and_malformed_below_0_or_where_a_sample_cannot_hold_it():
     weighed = decoder([("imp", {})], weight="w")
-    decoded = decode(weighed, {"id": 1}, {"id": 1, "w": 0}, {"id": 1, "w": "2.5"}, {"id": 1, "w": -0.5}, stage=0)
+    weights = [{}, {"w": 0}, {"w": "2.5"}, {"w": -0.5}, {"w": 1e39}]
+    decoded = decode(weighed, *({"id": 1} | weight for weight in weights), stage=0)
     assert decoded.events.weight.tolist() == [1.0, 0.0, 2.5]
-    assert reasons(decoded) == ['weight "w" is -0.5, not 0 or more']
+    assert reasons(decoded) == [
+        'weight "w" is -0.5, not 0 or more and within 32 bits',
+        'weight "w" is 1e+39, not 0 or more and within 32 bits',
+    ]
     assert len(set(decoded.events.content.tolist())) == 3
 
 

@@ -53,3 +53,9 @@ def test_names_keep_texts_of_members_until_their_cross_has_its_values():
     names.claim("a*b", np.array([9], np.uint64))
     assert not names.wants("a")
     assert b"two" not in names.state()["names"].tobytes().replace(b"two x three", b"")
+
+
+def test_an_empty_text_is_a_name_like_any_other():
+    names = Names(("a*b",), parts={"a*b": ("a", "b")})
+    names.offer("a", {1: ""})
+    assert names.offered("a", 1) == ""
