@@ -1,10 +1,12 @@
 """The learner of another run to start from: weights, tables, optimiser and moments of one of its snapshots."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.rundir import RunDirectory
+from jobs.runfile import RunConfig, config_diff, resolved
 from streamctr.errors import ConfigError
 from streamctr.ports import Arrays
 from streamctr.snapshot import Snapshot, SnapshotStore
@@ -22,17 +24,21 @@ class Donor:
     checksums: dict[str, str]
 
     @classmethod
-    def load(cls, path: Path) -> "Donor":
+    def load(cls, path: Path, config: RunConfig) -> "Donor":
         """The learner in a snapshot's directory, or in the newest snapshot of a run directory that verifies.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or what it learned means something else in a run of this config.
             SnapshotError: it does not verify.
         """
         snapshot, folder = _snapshot(path)
         arrays = {n.removeprefix(_LEARNER): a for n, a in snapshot.arrays.items() if n.startswith(_LEARNER)}
         if not arrays:
             raise ConfigError(f"--from {path}: snapshot {snapshot.name} holds no learner; name one of replay or learn")
+        different = config_diff(_learned(snapshot.manifest["about"]["config"]), _learned(resolved(config)))
+        if different:
+            lines = "\n".join(f"  {line}" for line in different)
+            raise ConfigError(f"--from {path}: what it learned is of another shape or meaning:\n{lines}")
         return cls(arrays, str(folder / snapshot.name), snapshot.manifest["xxh3_128"])
 
     def give(self, learner: Learner) -> dict[str, Any]:
@@ -56,6 +62,14 @@ class Donor:
                 f"--from starts a new run, but {directory.path} has snapshot {names[-1]}: leave --from away to go on "
                 "from that, choose another directory with --run, or start anew with --fresh"
             )
+
+
+def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a resolved config, what gives a learner's numbers their meaning."""
+    features = {kind: value for kind, value in config["features"].items() if kind != "lookup"}
+    tables = {key: config["tables"][key] for key in ("rows", "width", "shared", "sizes")}
+    after = {stage: of["after"] for stage, of in config["funnel"].items()}
+    return {"features": features, "model": config["model"], "tables": tables, "funnel": after}
 
 
 def _snapshot(path: Path) -> tuple[Snapshot, Path]:

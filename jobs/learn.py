@@ -64,7 +64,7 @@ def learn(call: Call, request: Request) -> Result:
     directory = RunDirectory.of(request.run, request.directory)
     joined = JoinEnd.read(directory.samples)
     joined.refuse_others(config, directory.samples)
-    donor = None if request.start is None else Donor.load(request.start)  # before --fresh may delete it
+    donor = None if request.start is None else Donor.load(request.start, config)  # before --fresh may delete it
     store = SnapshotStore(directory.snapshots, config.snapshots.keep)
 
     def clear() -> None:

@@ -40,7 +40,7 @@ def replay(call: Call, request: Request) -> Result:
     limits = Limits(frozen_ms=moment("--frozen", request.frozen), until_ms=moment("--until", request.until))
     config = with_lookup_hashes(load_run(request.run, call.sets).config)
     directory = RunDirectory.of(request.run, request.directory)
-    donor = None if request.start is None else Donor.load(request.start)  # before --fresh may delete it
+    donor = None if request.start is None else Donor.load(request.start, config)  # before --fresh may delete it
 
     store = SnapshotStore(directory.snapshots, config.snapshots.keep)
 

@@ -56,17 +56,25 @@ class Scorer:
         return np.stack(along, axis=1)
 
     def _decode(self, messages: Sequence[Mapping[str, Any]]) -> EventBatch:
-        lines = [orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY) for message in messages]
+        lines = [_line(place, message) for place, message in enumerate(messages, start=1)]
         stage = 0 if self._config.stage is None else -1
         block = RawBlock(0, stage, "events", 1, b"\n".join(lines), False, False)
         decoded = decoder(self._config, self._names).decode(block)
         if decoded.letters:
             letter = decoded.letters[0]
             raise DataError(f"event {letter['line']} cannot be scored: {letter['reason']}")
-        if (decoded.events.stage != 0).any():
-            place = int(np.flatnonzero(decoded.events.stage)[0])
-            raise DataError(f"event {place + 1} is no {self._config.tree.names[0]}: only roots are scored")
+        roots = set(decoded.lines[decoded.events.stage == 0].tolist())
+        for place in range(1, len(messages) + 1):
+            if place not in roots:
+                raise DataError(f"event {place} is no {self._config.tree.names[0]}: only roots are scored")
         return decoded.events
+
+
+def _line(place: int, message: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise DataError(f"event {place} cannot be scored: {error}; give texts, numbers, lists and mappings") from None
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

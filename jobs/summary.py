@@ -1,16 +1,38 @@
 """The end of a run, for people: what became of every event, and how good the predictions were."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streamctr.decode import OTHER
+
 
 def summary(result: Mapping[str, Any]) -> list[RenderableType]:
     """Tables of what `replay --json` prints."""
-    return [events_table(result["events"]), *learned_summary(result)]
+    return [events_table(result["events"]), *_hints(result["events"]), *learned_summary(result)]
+
+
+_MANY: Final = 0.05
+"""What is worth a word: more than this of a stage's events."""
+_REMEDIES: Final = {
+    "late": "older than those before by more than lateness; raise it, or set files.merge to time if files overlap",
+    "orphan": "they name no root that is known by then; is its key the root's id, is orphan_wait long enough?",
+    "expired": "they came behind their window; set a longer one",
+    "rejected": "they cannot be read; see streamctr dead-letters list",
+}
+
+
+def _hints(events: Mapping[str, Mapping[str, int]]) -> list[RenderableType]:
+    """What to do where much of a stage was not joined."""
+    return [
+        Text(f" note      {counts[outcome]:,} of {counts['read']:,} {stage} events are {outcome}: {remedy}")
+        for stage, counts in events.items()
+        for outcome, remedy in _REMEDIES.items()
+        if counts[outcome] > _MANY * counts["read"]
+    ]
 
 
 def learned_summary(result: Mapping[str, Any]) -> list[RenderableType]:
@@ -40,6 +62,8 @@ def events_table(events: Mapping[str, Mapping[str, int]]) -> Table:
     columns = ["read", "joined", "duplicate", "expired", "late", "orphan", "rejected", "skipped", "waiting"]
     drawn = figures_table("events", columns)
     for stage, counts in events.items():
+        if stage == OTHER and not counts["read"]:
+            continue
         drawn.add_row(stage, *(f"{counts[column]:,}" for column in columns))
     totals = (sum(counts[column] for counts in events.values()) for column in columns)
     drawn.add_row("total", *(f"{total:,}" for total in totals), "= read")

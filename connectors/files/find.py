@@ -119,7 +119,8 @@ def _stage_of(path: str, funnel: Funnel) -> int:
         )
     raise DataError(
         f"files: the name of {path} says no stage; let it begin with one of {', '.join(called)} and go on with no "
-        "letter, leave it out of the pattern, or say with `stage:` which field of a message does"
+        f"letter, give each stage its files with files: {{stages: {{{funnel.names[0]}: ...}}}}, leave it out of the "
+        "pattern, or say with `stage:` which field of a message does"
     )
 
 
@@ -184,6 +185,8 @@ def _check_readable(path: str) -> None:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
         raise DataError(f"files: {path} cannot be read: {error.strerror}; mend it, or leave it out") from None
+    if os.fsencode(path).decode(errors="ignore") != path:  # positions and letters are JSON
+        raise DataError(f"files: the name of {os.fsencode(path)!r} is not UTF-8; rename it")
     if not regular:
         raise DataError(f"files: {path} is no regular file; to read a pipe, write - and feed it to standard input")
     if not os.access(path, os.R_OK):

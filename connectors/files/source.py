@@ -151,7 +151,9 @@ class FileSource:
                 first = first_line(stream, path)
             header = header_of(first, delimiter, path)
             if offset == 0:
-                offset, line = len(first), 2 if first else 1
+                offset, line = len(first), 1 + first.count(b"\n")
+            elif offset < len(first.rstrip(b"\r\n")):
+                raise DataError(f"{path}: its header was half written when it was read; start with --fresh")
         stream = self._text(path, form, offset)
         return LineReader(path, stream, offset, line, end_bytes, self._block_bytes, "csv", header, delimiter)
 

@@ -14,11 +14,12 @@ from jobs.init.features import FeatureGuess
 from jobs.init.funnel import StageDraft
 from jobs.init.guess import Guess
 from jobs.init.stages import StageGuess
-from jobs.init.words import ITEMS, tokens, user_rank
+from jobs.init.words import ITEMS, is_row_weight, tokens, user_rank
 from streamctr.schema import duration_text
 
 _COMMENT_COLUMN: Final = 46
 _WIDTH: Final = 140
+_MERGED: Final = "side by side: the files' times overlap"
 _MISSING: Final = {"key": "ROOT_ID", "time": "EVENT_TIME", "click": "CLICKED"}
 """Words in place of what was not found; `check` says that no event has them."""
 
@@ -75,6 +76,8 @@ def _messages(guess: Guess) -> Iterator[str]:
         yield _user(guess)
     else:
         yield _line("# user: FIELD", None, "no field seems to name the user; histories need one")
+    for name in filter(is_row_weight, layout.root.lines.fields):
+        yield _line(f"# weight: {word(name)}", None, "does it say how much a root counts in learning?")
     worst = f"{guess.disorder_ms / 1000:,.0f} s" if guess.disorder_ms else "none"
     yield _line(f"lateness: {duration_text(guess.lateness_ms)}", f"worst disorder in the sample: {worst}")
 
@@ -82,25 +85,33 @@ def _messages(guess: Guess) -> Iterator[str]:
 def _files(guess: Guess) -> Iterator[str]:
     layout = guess.layout
     own = [stage for stage in layout.stages if stage.paths]
-    said = all(re.match(rf"{re.escape(s.name)}(?![^\W\d_])", Path(path).name) for s in own for path in s.paths)
+    said = not any(s.folder for s in own) and all(
+        re.match(rf"{re.escape(s.name)}(?![^\W\d_])", Path(path).name) for s in own for path in s.paths
+    )
     if own and not said:
         yield "files:"
         yield "  stages:"
         for stage in own:
-            yield f"    {word(stage.name)}: {one_or_more(_patterns(stage.paths))}"
+            yield f"    {word(stage.name)}: {one_or_more(_patterns(stage.paths, stage.folder))}"
+        if guess.side_by_side:
+            yield _line("  merge: time", _MERGED)
+    elif guess.side_by_side:
+        yield _line(f"files: {{paths: {one_or_more(_patterns(layout.paths))}, merge: time}}", _MERGED)
     else:
         yield _line(f"files: {one_or_more(_patterns(layout.paths))}", "the file's name says the stage" if own else None)
     yield from (f"# not used, since its name says no stage: {path}" for path in layout.unused[:10])
 
 
-def _patterns(paths: Sequence[str]) -> list[str]:
-    """One pattern, where it means just these files."""
+def _patterns(paths: Sequence[str], within: str | None = None) -> list[str]:
+    """One pattern, where it means just these files; all files below `within`, where that is given."""
     folder, name = Path(os.path.commonpath([Path(path).parent for path in paths])), Path(paths[0]).name
     suffix = re.search(r"(\.[A-Za-z]\w*){0,2}$", name)
     start = re.match(r"[^\W\d_]*", name)
     end = suffix[0] if suffix else ""
     patterns = [str(folder / begin) for begin in (f"*{end}", f"{start[0] if start else ''}*{end}", f"**/*{end}")]
-    if len(paths) > 1:
+    if within:
+        patterns.insert(0, f"{within}/**/*{end}")
+    if len(paths) > 1 or within:
         for pattern in patterns:
             if set(glob.glob(pattern, recursive=True)) == set(paths):
                 return [pattern]
@@ -124,7 +135,8 @@ def _time(guess: Guess) -> str:
     name = guess.times[root.name]
     moments = root.lines.fields[name].moments if name else None
     if name is None or moments is None:
-        return _line(f"time: {_MISSING['time']}", None, "which field is an event's time, in every line?")
+        asked = "which field is an event's time, in every line? ISO-8601, or s, ms or us since 1970"
+        return _line(f"time: {_MISSING['time']}", None, asked)
     if moments.form == "text" and not moments.offset:
         asked = "the times have no offset from UTC: in which zone were they written, such as Europe/Paris?"
         return _line(f"time: {{field: {word(name)}, zone: UTC}}", None, asked)
@@ -237,6 +249,15 @@ def _model(guess: Guess) -> Iterator[str]:
     yield _line(
         f"model: {'lr' if branched else 'esmm'}", "or lr" if not branched else "esmm takes a chain of stages only"
     )
+    root = guess.layout.root.name
+    rates = {
+        draft.guess.name if draft.parent == root else f"{draft.guess.name}|{draft.parent}": min(draft.rate, 0.99)
+        for draft in guess.stages
+        if draft.rate
+    }
+    if rates:
+        told = ", ".join(f"{word(head)}: {rate:.2g}" for head, rate in rates.items())
+        yield _line(f"training: {{base_rate: {{{told}}}}}", "where the heads start: the rates in the sample")
 
 
 def one_or_more(texts: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.init.fields import Field, Lines
-from jobs.init.words import CALENDAR, means_id, tokens
+from jobs.init.words import CALENDAR, is_row_weight, means_id, tokens
 
 _FEW: Final = 20
 """So few different whole numbers are ids, unless their name says that they are a quantity."""
@@ -89,6 +89,8 @@ def _no_feature(field: Field, count: int) -> str | None:
         return f"always {min(field.distinct)[:40]}"
     if field.moments and (field.called_a_time or field.kind == "text"):
         return "a time"
+    if is_row_weight(field.name):
+        return "perhaps how much a root counts: see weight above"
     if CALENDAR & set(tokens(field.name)) and means_id(field.name) is not False:
         return "features.time says hour and weekday"
     unique = count >= _MANY_LINES and len(field.distinct) > _ALMOST_UNIQUE * len(field.present)

@@ -24,8 +24,11 @@ class StageDraft:
     """A stage as the run file will have it; the root has no windows."""
 
     guess: StageGuess
+    parent: str
     after: str | None
     """Its parent, where that is not the stage above."""
+    rate: float | None
+    """How many of its parents it follows, where that can be seen."""
     observe_ms: int
     window_ms: int
     value: str | None
@@ -53,7 +56,8 @@ def draft_funnel(
         after = None if parent == above[-1] else parent
         value = None if stage.derived or place + 1 < len(layout.stages) else _value(stage.lines, layout.root.lines)
         asked = stage.question or _about_time(stage, times[stage.name], _form(layout.root, times[above[0]])) or question
-        drafts.append(StageDraft(stage, after, observe_ms, window_ms, value, why, asked))
+        rate = len(delays) / len(firsts[parent]) if delays else None
+        drafts.append(StageDraft(stage, parent, after, rate, observe_ms, window_ms, value, why, asked))
     return drafts
 
 
@@ -122,6 +126,8 @@ def _form(stage: StageGuess, time: str | None) -> str | None:
 def _about_time(stage: StageGuess, time: str | None, root_form: str | None) -> str | None:
     """What to ask of a stage whose messages have no time, or write it otherwise than the root's."""
     form = _form(stage, time)
+    if stage.derived:
+        return None
     if form is None:
         return "which field is its time?"
     differs = form != root_form and "text" not in (form, root_form)

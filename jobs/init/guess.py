@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.init.features import FeatureGuess, find_features
+from jobs.init.fields import Lines
 from jobs.init.funnel import StageDraft, draft_funnel, positives
 from jobs.init.keys import KeyGuess, find_key, find_user
-from jobs.init.read import expand
+from jobs.init.read import Beginning, expand
 from jobs.init.stages import Layout, StageGuess, find_layout
 from jobs.init.times import lateness_ms, time_field
 
@@ -24,6 +25,8 @@ class Guess:
     key: KeyGuess | None
     users: tuple[str, ...]
     """The likeliest first."""
+    side_by_side: bool
+    """Whether files of one stage are read so: one after the other, more would be late."""
     lateness_ms: int
     disorder_ms: float
     stages: tuple[StageDraft, ...]
@@ -50,10 +53,13 @@ def guess(events: Sequence[str]) -> Guess:
     keys = _keys(layout, key)
     taken = {*told, times[root.name], layout.stage_field, *(key.fields if key and len(key.fields) == 1 else ())}
     features = find_features(root.lines, positives(layout, keys), {name for name in taken if name}, flags_tell)
-    lateness, disorder_ms = lateness_ms([_ms(stage, times[stage.name]) for stage in layout.stages])
+    by_name = lateness_ms([_ms(stage, times[stage.name]) for stage in layout.stages])
+    by_time = lateness_ms([_ms_of_file(layout, beginning, times) for beginning in layout.beginnings])
+    side_by_side = by_time[0] < by_name[0]
+    lateness, disorder_ms = by_time if side_by_side else by_name
     drafts = draft_funnel(layout, times, keys)
     users = [name for name in find_user(root.lines) if name not in outcomes]
-    return Guess(layout, times, key, tuple(users), lateness, disorder_ms, tuple(drafts), tuple(features))
+    return Guess(layout, times, key, tuple(users), side_by_side, lateness, disorder_ms, tuple(drafts), tuple(features))
 
 
 def _flagged(layout: Layout) -> NDArray[np.bool_]:
@@ -69,3 +75,10 @@ def _keys(layout: Layout, key: KeyGuess | None) -> dict[str, tuple[str, ...]]:
 def _ms(stage: StageGuess, time: str | None) -> NDArray[np.float64]:
     moments = stage.lines.fields[time].moments if time else None
     return moments.ms if moments else np.zeros(0)
+
+
+def _ms_of_file(layout: Layout, beginning: Beginning, times: dict[str, str | None]) -> NDArray[np.float64]:
+    """The times of one file's lines; those of a mixed one have the root's time field, or are left out."""
+    owner = next((stage for stage in layout.stages if beginning.path in stage.paths), layout.root)
+    field = Lines.of(beginning.rows).fields.get(times[owner.name] or "")
+    return field.moments.ms if field and field.moments else np.zeros(0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import combinations
 from typing import Final
 
@@ -89,7 +90,8 @@ def _alone(lines: Lines, usable: Sequence[Field], time: str | None) -> KeyGuess 
     ids = [field for field in usable if len(field.distinct) < _UNIQUE * lines.count or user_rank(field.name)]
     user = [name for name in find_user(lines)[:1] if name in {field.name for field in ids}]
     item = [f.name for f in ids if ITEMS & set(tokens(f.name)) and f.name not in user][:1]
-    last = [time] if time and lines.fields[time].kind != "decimal" else []
+    field = lines.fields[time] if time else None
+    last = [field.name] if field and field.kind != "decimal" and not isinstance(field.present[0], datetime) else []
     chosen = [*user, *item, *last]
     target = _different(lines, [*dict.fromkeys([*(f.name for f in ids), *last])]) * 0.9995
     rest = [field.name for field in ids if field.name not in chosen]
@@ -110,8 +112,21 @@ def _shared(root: Lines, usable: Sequence[Field], children: dict[str, Lines]) ->
     for size in (1, 2, 3):
         for chosen in combinations(names[:12], size):
             if _different(root, chosen) >= _UNIQUE * root.count:
-                return KeyGuess(chosen, {}, "is a root meant by these? too few of the sample's lines show it")
+                return KeyGuess(chosen, {}, _doubt(root, chosen, children))
     return None
+
+
+def _doubt(root: Lines, chosen: Sequence[str], children: dict[str, Lines]) -> str:
+    """What to ask of a key that hardly any child's line has."""
+    own = {_whole(text) for text in root.fields[chosen[0]].distinct}
+    theirs = {_whole(text) for lines in children.values() for text in lines.fields[chosen[0]].distinct}
+    if len(chosen) == 1 and len(own & theirs) >= _NAMED * len(theirs):
+        return f"07 and 7 are two texts: are they one id? then add types: {{{chosen[0]}: integer}}"
+    return "is a root meant by these? too few of the sample's lines show it"
+
+
+def _whole(text: str) -> str:
+    return text.lstrip("0") if text.isdecimal() else text
 
 
 def _asked(single: Sequence[Field]) -> KeyGuess | None:

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from jobs.init.fields import flat
 from streamctr.errors import DataError
 
-_COLUMNAR: Final = (".parquet", ".arrow", ".feather", ".arrows", ".ipc")
+_COLUMNAR: Final = (".parquet", ".pq", ".arrow", ".feather", ".arrows", ".ipc")
 _TEXT: Final = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log")
-_PACKED: Final = (".gz", ".zst", ".bz2")
+_PACKED: Final = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 _MISSING: Final = frozenset(["NA", "N/A", "NULL", "null", "None", "nan", "NaN", "\\N", "-"])
 
 
@@ -82,7 +82,7 @@ def read_beginning(path: str, most: int) -> Beginning:
 
 
 def _columnar(path: str) -> Iterator[dict[str, Any]]:
-    if _suffix(path) == ".parquet":
+    if _suffix(path) in (".parquet", ".pq"):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1024):
                 yield from _rows(batch)

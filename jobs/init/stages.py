@@ -1,9 +1,12 @@
 """Which stages a log tells of: by files, by a field of mixed lines, or by flags and late times. Legend: N lines."""
 
+import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -29,6 +32,8 @@ class StageGuess:
     rank: int
     lines: Lines
     paths: tuple[str, ...] = ()
+    folder: str | None = None
+    """What holds its files and nothing else, where that and not their names says the stage."""
     called: str | None = None
     when: tuple[str, ...] = ()
     at: str | None = None
@@ -79,12 +84,51 @@ def find_layout(paths: Sequence[str]) -> Layout:
     Raises:
         DataError: a file cannot be read, or none holds a message.
     """
-    named: dict[str, list[str]] = {}
+    named: dict[str, _Named] = {}
+    unused: list[str] = []
+    above = os.path.commonpath([Path(path).parent for path in paths])
     for path in paths:
-        stage = stage_in(_file_name(path))
-        named.setdefault(stage[1] if stage else "", []).append(path)
-    unused = named.pop("", [])
-    return _one_file_each(named, unused) if len(named) > 1 else _one_log(paths)
+        said = _said(path, above)
+        if said is None:
+            unused.append(path)
+        else:
+            named.setdefault(said[0], said[1]).paths.append(path)
+    if len(named) == 1 and unused:
+        unused = _root_before(named, unused)
+    return _one_file_each(list(named.values()), unused) if len(named) > 1 else _one_log(paths)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Files that say one stage, by their names or by a folder's."""
+
+    rank: int
+    word: str
+    folder: str | None = None
+    paths: list[str] = dataclasses.field(default_factory=list)
+
+
+def _said(path: str, above: str) -> tuple[str, _Named] | None:
+    """The usual name of the stage that a file's name says, or else one of the folders below `above`, the last first."""
+    parts = Path(os.path.relpath(path, above)).parts
+    for depth in range(len(parts), 0, -1):
+        stage = stage_in(parts[depth - 1])
+        if stage:
+            rank, name, word = stage
+            folder = None if depth == len(parts) else str(Path(above, *parts[:depth]))
+            return name, _Named(rank, word, folder)
+    return None
+
+
+def _root_before(named: dict[str, _Named], others: list[str]) -> list[str]:
+    """Where files say one stage that cannot come first, those of another name with times are the root; what is left."""
+    words = {path: (tokens(Path(path).name.split(".")[0]) or [""])[0] for path in others}
+    timed = [path for path in others if time_field(Lines.of(read_beginning(path, _LOOK_LINES).rows))]
+    (name,) = {words[path] for path in timed} if len({words[path] for path in timed}) == 1 else {""}
+    if not name or min(stage.rank for stage in named.values()) == 0:
+        return others
+    named[name] = _Named(0, name, paths=timed)
+    return [path for path in others if path not in timed]
 
 
 def _file_name(path: str) -> str:
@@ -103,14 +147,14 @@ def _lines(beginnings: Sequence[Beginning]) -> Lines:
     return Lines.of(row for beginning in beginnings for row in beginning.rows)
 
 
-def _one_file_each(named: dict[str, list[str]], unused: Sequence[str]) -> Layout:
+def _one_file_each(named: Sequence[_Named], unused: Sequence[str]) -> Layout:
     stages: list[StageGuess] = []
     beginnings: list[Beginning] = []
-    for paths in named.values():
-        read = _read(paths, MOST_LINES)
-        rank, _, word = stage_in(_file_name(paths[0])) or (0, "", "")
-        own = word.removesuffix("s") if stage_in(word.removesuffix("s")) else word
-        stages.append(StageGuess(own, rank, _lines(read), tuple(paths)))
+    for said in named:
+        read = _read(said.paths, MOST_LINES)
+        one = said.word.removesuffix("s")
+        own = one if stage_in(one) or not stage_in(said.word) else said.word
+        stages.append(StageGuess(own, said.rank, _lines(read), tuple(said.paths), said.folder))
         beginnings += read
     stages.sort(key=lambda stage: (stage.rank, -stage.count))
     if not stages[0].lines.count:
@@ -124,7 +168,9 @@ def _one_log(paths: Sequence[str]) -> Layout:
     timed = [look.path for look in looks if time_field(Lines.of(look.rows))]
     events = timed or [look.path for look in looks]
     if not events:
-        raise DataError(f"{paths[0]} holds no message: JSON lines, CSV, Parquet and Arrow files can be read")
+        raise DataError(
+            f"{paths[0]} holds no message: JSON lines, CSV (called .csv or .tsv), Parquet and Arrow files can be read"
+        )
     read = _read(events, MOST_LINES)
     lines = _lines(read)
     tables = tuple(look for look in looks if look.path not in events)

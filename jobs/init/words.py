@@ -12,24 +12,32 @@ _STAGES: Final[dict[str, tuple[int, str]]] = {
     word: (rank, stage)
     for rank, stage, words in (
         (0, "impression", "impression imp impr view viewed show shown exposure exposed expose serve served display"),
+        (0, "sent", "sent send"),
+        (0, "delivered", "delivered delivery"),
+        (1, "open", "open opened"),
         (1, "click", "click clicked clk tap tapped"),
         (2, "cart", "cart addtocart atc basket favorite favourite wishlist"),
         (3, "conversion", "conversion convert converted conv"),
         (3, "install", "install installed attributed attribution download downloaded"),
         (3, "purchase", "purchase purchased buy bought sale sold transaction payment paid checkout"),
         (3, "order", "order ordered"),
+        (3, "application", "application apply applied"),
         (3, "signup", "signup subscribe subscribed subscription lead deposit"),
     )
     for word in words.split()
 }
 _AROUND_STAGES: Final = _words("is has was did flag label ad ads event add to item product time at ts date")
+ROW_WEIGHTS: Final = _words("sample row example instance importance")
+"""`sample_weight` is how much a row counts; `weight` alone may be a parcel's."""
 LABELS: Final = _words("label target y response")
 STAGE_FIELDS: Final = _words("type event kind action stage behavior behaviour name")
 TIMES: Final = _words("time timestamp ts datetime at ms t when date created occurred")
 CALENDAR: Final = _words("date day dt hour minute weekday dow month year hourmin hm time timestamp")
 IDENTITY: Final = _words("id ids key uuid uid gid hash code")
 _USERS: Final = (
-    _words("user uid userid member memberid customer account player visitor visitorid"),
+    _words(
+        "user uid userid member memberid customer account player visitor visitorid subscriber reader buyer recipient"
+    ),
     _words("cookie session cid"),
     _words("device deviceid idfa gaid ifa"),
     frozenset(["ip"]),
@@ -94,6 +102,16 @@ def user_rank(name: str) -> int | None:
     """
     words = [word for word in tokens(name) if word not in IDENTITY - {"uid"}]
     return next((rank for rank, users in enumerate(_USERS) if words and words[-1] in users), None)
+
+
+def is_row_weight(name: str) -> bool:
+    """Whether a field of that name probably says how much a row counts.
+
+    >>> is_row_weight("sample_weight"), is_row_weight("weight")
+    (True, False)
+    """
+    words = set(tokens(name))
+    return "weight" in words and bool(words & ROW_WEIGHTS)
 
 
 def means_id(name: str) -> bool | None:

@@ -86,7 +86,7 @@ def defaults(features: FeaturesConfig) -> NDArray[np.float64]:
     """What a missing number counts as, clipped and transformed as any other, (M,).
 
     Raises:
-        ConfigError: a default that its transform cannot take.
+        ConfigError: a default that its transform or a 32-bit float cannot take.
     """
     values = []
     for name, number in features.number.items():
@@ -94,5 +94,7 @@ def defaults(features: FeaturesConfig) -> NDArray[np.float64]:
         value = min(max(number.default, -np.inf if low is None else low), np.inf if high is None else high)
         if number.transform == "log1p" and value < 0:
             raise ConfigError(f"{name}.default {value} is negative, which log1p cannot take; set 0 or more")
+        if number.transform == "none" and abs(value) > float(np.finfo(np.float32).max):
+            raise ConfigError(f"{name}.default {value} is more than a 32-bit float holds; set one nearer to the values")
         values.append(np.log1p(value) if number.transform == "log1p" else value)
     return np.array(values, np.float64)

@@ -141,7 +141,7 @@ def test_a_terminal_sends_no_events(monkeypatch):
         ({"paths": "empty"}, "files: the folder empty holds no event file "),
         (
             {"paths": "other*"},
-            r"name of other says no stage; let it begin with one of .*view.*with `stage:` which field",
+            r"name of other says no stage; let it begin with one of .*stages: {view: ...}}.*with `stage:` which",
         ),
         ({"paths": "click"}, "files: none is of the root stage view; nothing can be joined"),
         ({"stages": {"view": "view", "clik": "click"}}, r'files.stages: "clik" is no stage; did you mean "click"\?'),
@@ -163,6 +163,12 @@ def test_paths_that_cannot_be_meant_are_refused(config, words):
     os.mkfifo("view-pipe")
     with pytest.raises(DataError, match=words):
         found(**config)
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_a_snapshot_would_have_to_hold_it():
+    Path(os.fsdecode(b"view-\xff")).touch()
+    with pytest.raises(DataError, match=r"the name of b'view-\\xff' is not UTF-8; rename it"):
+        found("view*")
 
 
 def test_a_stage_that_other_messages_tell_of_has_no_files():

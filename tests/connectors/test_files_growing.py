@@ -80,6 +80,22 @@ def test_a_last_line_without_an_end_is_a_line_where_the_file_stays_as_it_is(tmp_
     assert text(drain(opened(write(tmp_path / "view", b"one\ntwo\nthr")))) == b"one\ntwo\nthr"
 
 
+def test_a_header_may_get_its_end_later_but_not_another_half(tmp_path):
+    for appended, good in ((b"\n1,2\n", True), (b"lick\n1,2\n", False)):
+        path = write(tmp_path / "view.csv", b"id,c")
+        source = opened(path)
+        drain(source)
+        append(path, appended)
+        later = opened(path)
+        later.seek(source.positions())
+        if good:
+            blocks = drain(later)
+            assert (text(blocks), [block.first_line for block in blocks]) == (appended, [1, 2, 3])
+        else:
+            with pytest.raises(DataError, match=r"view.csv: its header was half written when it was read; start with"):
+                later.poll(0)
+
+
 def test_closing_in_between_does_not_move_the_end(tmp_path):
     path = write(tmp_path / "view", b"one\ntwo\nthree\n")
     source = opened(path)
@@ -158,11 +174,27 @@ def test_rows_that_were_written_anew_are_not_those_that_were_read(tmp_path):
         drain(source)
 
 
+def test_rows_that_were_put_behind_others_are_refused_though_the_file_begins_the_same(tmp_path):
+    path, rows = tmp_path / "view.arrows", pa.table({"n": range(20_000)})
+    with pa.ipc.new_stream(path, rows.schema) as writer:
+        writer.write_table(rows)
+        writer.write_table(rows)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    source = opened(path)
+    source.poll(0)
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"view.arrows is not the file that was read"):
+        opened(path).seek(source.positions())
+
+
 def test_other_partitions_than_were_read_are_refused(tmp_path):
     path = write(tmp_path / "view", b"one\n")
     source = FileSource([FilePartition(0, (str(path),))] * 2, FilesConfig(paths="."), CsvConfig())
     with pytest.raises(DataError, match="files: 2 partitions were read side by side, and now there are 1; put back"):
         opened(path).seek(source.positions())
+    with pytest.raises(DataError, match="files: 1 partitions were read side by side, and now there are 2; put back"):
+        source.seek(opened(path).positions())
 
 
 def feed(monkeypatch, payload):

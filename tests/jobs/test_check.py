@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -133,6 +135,72 @@ def test_a_key_that_names_no_root_is_noted(ads):
     code, out, _ = check()
     assert code == 0
     assert "note       no click event names a known imp: is the key the root's id? the first click has" in out
+
+
+def write_events(**stages):
+    for stage, events in stages.items():
+        padded = [{"user": 1, "device": "a", "price": 1, "ts": 1_000_000_000_000 + n} | e for n, e in enumerate(events)]
+        Path(f"ads/{stage}.jsonl").write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in padded))
+
+
+PADDED = "note       no click event names a known imp: is the key the root's id? the first click has "
+
+
+def test_keys_that_only_leading_zeros_part_are_noted_with_the_type_that_joins_them(ads):
+    write_events(imp=[{"id": f"{n:08}"} for n in range(9)], click=[{"offer": n} for n in range(4)], purchase=[])
+    keyed = "funnel={imp: {}, click: {key: offer, observe: 10m}, purchase: {observe: 1h}}"
+    note = f'{PADDED}"0", the first imp "00000000"; without leading zeros 4 of 4 do: write types: '
+    code, out, _ = check("--set", keyed)
+    assert (code, note + "{id: integer, offer: integer}\n" in out) == (0, True)
+    out = check("--set", keyed, "--set", "types={id: integer, offer: integer}")[1]
+    assert "  key        4 of 4 click" in out
+    assert "names a known imp" not in out
+
+
+def test_of_a_composite_key_the_part_with_zeros_is_named(ads):
+    imps = [{"id": f"u{n}", "offer": f"{n:03}"} for n in range(9)]
+    write_events(imp=imps, click=[{"id": f"u{n}", "offer": str(n)} for n in range(4)], purchase=[])
+    out = check("--set", "key=[id, offer]")[1]
+    assert f'{PADDED}"u0:0", the first imp "u0:000"; without leading zeros 4 of 4 do: write types: {{offer: ' in out
+
+
+def test_leading_zeros_are_not_blamed_where_most_keys_are_still_unknown_without_them(ads):
+    write_events(imp=[{"id": f"{n:08}"} for n in range(9)], click=[{"id": n + 7} for n in range(4)], purchase=[])
+    assert f'{PADDED}"7", the first imp "00000000"; funnel.click.key names another field\n' in check()[1]
+
+
+def test_forms_of_times_are_told_of_those_that_can_be_read(ads):
+    times = ["13/11/2025 10:00", "2025-11-13T10:00:00Z", "2025-11-13T10:01:00Z"]
+    write_events(imp=[{"id": f"i{n}", "ts": ts} for n, ts in enumerate(times)], click=[], purchase=[])
+    found = json.loads(check("--json")[1])
+    assert found["time"]["forms"] == ["ISO-8601 with offset"]
+    assert not any("is read as UTC" in note for note in found["notes"])
+
+
+def test_of_the_reasons_for_rejections_two_are_told_and_how_many_have_others(ads):
+    imps = [{"id": None}] * 7 + [{"ts": None}] * 5 + [{"price": "x"}] * 2 + [{"device": 1.5}]
+    write_events(imp=[{"id": f"i{n}"} | imp for n, imp in enumerate([*imps, {}])])
+    told = [line for line in check()[1].splitlines() if line.startswith("  rejected") and " imp " in line]
+    assert [line.split(";")[0] for line in told] == [
+        '  rejected   7 imp events: key "id" is missing',
+        '  rejected   5 imp events: time "ts" is missing',
+        "  rejected   and 3 more imp events for other reasons",
+    ]
+
+
+def test_a_timestamp_may_be_part_of_the_key_of_a_parquet_file(ads):
+    for path in Path("ads").iterdir():
+        path.unlink()
+    stamps = pa.array([1_772_366_400_000_000_001, 1_772_366_401_000_000_000], pa.timestamp("ns", "UTC"))
+    rows = pa.table({"id": [1, 1], "ts": stamps, "user": [1, 1], "device": ["a", "b"], "price": [1, 1]})
+    pq.write_table(rows, "ads/imp.parquet")
+    pq.write_table(rows.slice(1), "ads/click.parquet")
+    funnel = "{imp: {}, click: {observe: 10m}}"
+    code, out, _ = check("--set", "files=ads", "--set", "key=[id, ts]", "--set", f"funnel={funnel}")
+    assert code == 0
+    assert "  stages     imp 2 · click 1 · rejected 0" in out
+    assert "  key        1 of 1 click events" in out
+    assert "1:2026-03-01T12:00:00.000Z" in out
 
 
 def test_an_outcome_that_stands_nowhere_is_noted(ads):

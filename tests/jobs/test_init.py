@@ -273,3 +273,82 @@ def test_all_files_of_a_log_are_named_by_one_pattern_where_it_means_just_them(he
     Path("days/other.jsonl").write_text("")
     init(Call(as_json=True), ["days"], Path("b.yaml"))
     assert "\nfiles: days/ads*.jsonl\n" in Path("b.yaml").read_text()
+
+
+def test_folders_say_the_stage_where_the_names_of_files_do_not(here):
+    for hour in (1, 2):
+        for stage, more in (("impressions", 0), ("clicks", 5)):
+            Path(f"ads/{stage}/2026-03-01/0{hour}").mkdir(parents=True)
+            messages = [{"id": f"{hour}-{n}", "t": text(3600 * hour + n + more), "ad": n % 9} for n in range(50)]
+            lines(f"ads/{stage}/2026-03-01/0{hour}/part-0.jsonl", messages)
+    init(Call(as_json=True), ["ads"], None)
+    config = RunFile.load(Path("ads.yaml")).config
+    assert config.files.stages == {
+        "impression": ("ads/impressions/**/*.jsonl",),
+        "click": ("ads/clicks/**/*.jsonl",),
+    }
+    assert check(Call(as_json=True), Path("ads.yaml"))[1] == 0
+
+
+def test_files_of_a_stage_that_cannot_come_first_follow_those_of_another_name(here):
+    Path("shop").mkdir()
+    lines("shop/offers.jsonl", [{"offer_id": f"o{n}", "t": text(n), "article": n % 9} for n in range(100)])
+    lines("shop/purchases.jsonl", [{"offer_id": f"o{n}", "t": text(n + 7)} for n in range(0, 100, 5)])
+    init(Call(as_json=True), ["shop"], None)
+    config = RunFile.load(Path("shop.yaml")).config
+    assert (list(config.funnel), config.key) == (["offer", "purchase"], ("offer_id",))
+    assert config.features.id == ("article",)
+
+
+def test_a_newsletter_is_sent_opened_and_clicked_by_subscribers(here):
+    events = [(n, "sent", n) for n in range(0, 4000, 10)] + [(n + 5, "open", n) for n in range(0, 4000, 20)]
+    events += [(n + 8, "click", n) for n in range(0, 4000, 100)]
+    lines("mail.jsonl", [{"t": text(s), "action": a, "message_id": f"m{n}", "subscriber": f"s{n % 370}"} for s, a, n in
+                         sorted(events)])  # fmt: skip
+    init(Call(as_json=True), ["mail.jsonl"], None)
+    config = RunFile.load(Path("mail.yaml")).config
+    assert (list(config.funnel), config.stage, config.user) == (["sent", "open", "click"], "action", ("subscriber",))
+
+
+def test_files_whose_times_overlap_are_read_side_by_side(here):
+    Path("shards").mkdir()
+    for shard in range(3):
+        messages = [{"id": f"{shard}-{n}", "ts": text(60 * n + shard), "is_click": n % 4 == 0} for n in range(200)]
+        lines(f"shards/log-{shard}.jsonl", messages)
+    result, _ = init(Call(as_json=True), ["shards"], None)
+    files = RunFile.load(Path("shards.yaml")).config.files
+    assert (files.paths, files.merge, result["lateness"]) == (("shards/*.jsonl",), "time", "1m")
+
+
+def test_a_sample_weight_is_no_number_but_a_question(here):
+    lines("log.jsonl", [{"id": n, "ts": text(n), "sample_weight": 0.5 + n % 7, "weight": 2.5 * n, "click": n % 3 == 0}
+                        for n in range(100)])  # fmt: skip
+    result, _ = init(Call(as_json=True), ["log.jsonl"], None)
+    assert result["features"]["number"] == ["weight"]
+    assert "# weight: sample_weight " in Path("log.yaml").read_text()
+    assert "weight: does it say how much a root counts in learning?" in result["questions"]
+
+
+def test_a_key_with_zeros_before_it_in_one_stage_alone_is_asked_for_as_an_integer(here):
+    lines("view.jsonl", [{"id": f"{n:06d}", "ts": text(n), "ad": n % 9} for n in range(100)])
+    lines("click.jsonl", [{"id": str(n), "ts": text(n + 5)} for n in range(1, 100, 3)])
+    result, _ = init(Call(as_json=True), ["view.jsonl", "click.jsonl"], Path("run.yaml"))
+    assert result["questions"][0] == ("key: 07 and 7 are two texts: are they one id? then add types: {id: integer}")
+
+
+def test_a_flag_of_a_log_without_times_is_asked_for_its_delay(here):
+    """Not for its time, which is its line's."""
+    lines("log.jsonl", [{"id": f"a{n}", "is_click": n % 3 == 0, "ad": n % 7} for n in range(100)])
+    result, _ = init(Call(as_json=True), ["log.jsonl"], None)
+    assert [question.split(":")[0] for question in result["questions"]] == ["time", "user", "click"]
+    assert "ISO-8601, or s, ms or us since 1970" in result["questions"][0]
+    assert result["questions"][2].startswith("click: the flag says not when")
+
+
+def test_a_column_of_timestamps_is_no_part_of_a_key(here):
+    stamps = pa.array([at(n) for n in range(200)], pa.timestamp("ms", "UTC"))
+    columns = {"user_id": [n % 20 for n in range(200)], "item_id": [n % 7 for n in range(200)]}
+    pq.write_table(pa.table(columns | {"ts": stamps, "is_click": [n % 5 == 0 for n in range(200)]}), "log.parquet")
+    init(Call(as_json=True), ["log.parquet"], None)
+    assert RunFile.load(Path("log.yaml")).config.key == ("user_id", "item_id")
+    assert check(Call(as_json=True), Path("log.yaml"))[1] == 0

@@ -67,9 +67,14 @@ def test_a_run_that_has_begun_does_not_start_from_another_but_may_from_itself_an
 
 def test_a_learner_that_does_not_fit_is_refused_before_anything_is_learned(here, donor):  # noqa: F811
     arguments = ["replay", "ads.yaml", "--run", "runs/new", "--from", "runs/donor"]
-    code, _, err = streamctr(*arguments, "--set", "model.towers=[8]")
-    assert code == 78
-    assert "does not fit this run: model." in err
+    misfits = {
+        "model.towers=[8]": "model.towers: [4] is now [8]",
+        "features.id=[item, user]": "features.id: ['user', 'item'] is now ['item', 'user']",  # of the same shape
+        "training.optimizer=adagrad": "does not fit this run: optimizer.",
+    }
+    for setting, said in misfits.items():
+        code, _, err = streamctr(*arguments, "--set", setting)
+        assert (code, said in err) == (78, True), err
     assert not (here / "runs/new/snapshots").exists()
     assert streamctr(*arguments)[0] == 0
 

@@ -280,6 +280,15 @@ SLIPS = [
         [("[user, item]", "[user, item, ts]")],
     ),
     Slip(
+        "numbers in a list",
+        (
+            "run.yaml:12:3  features.number wants a mapping, not a list\n"
+            "  12 |   number: [price, a, b, c]\n"
+            "     |   ^^^^^^ write {price: none, a: none, b: none, ...}"
+        ),
+        [("{price: log1p}", "[price, a, b, c]")],
+    ),
+    Slip(
         "a number in a cross",
         (
             'run.yaml:12:18  "price" is a number: a cross is made of single ids\n'
@@ -426,8 +435,8 @@ SLIPS = [
         "a file of no stage",
         (
             "run.yaml:1:8  files: the name of logs/notes.jsonl says no stage; let it begin with one of view, "
-            "click, order and go on with no letter, leave it out of the pattern, or say with `stage:` which "
-            "field of a message does\n"
+            "click, order and go on with no letter, give each stage its files with files: {stages: {view: ...}}, "
+            "leave it out of the pattern, or say with `stage:` which field of a message does\n"
             "   1 | files: logs\n"
             "     |        ^^^^"
         ),
@@ -488,7 +497,7 @@ SLIPS = [
         "seconds read as milliseconds",
         (
             'run.yaml:3:7  no view and no click and no order event can be read: time "ts" is outside 2000 to '
-            "2100 (a number counts as ms)\n"
+            "2100 (a number counts as ms); set time.unit, or write ISO-8601\n"
             "   3 | time: ts\n"
             "     |       ^^ with unit: s they lie within: time: {field: ts, unit: s}"
         ),
@@ -508,7 +517,7 @@ SLIPS = [
         "a file that is malformed throughout",
         (
             "logs/click.jsonl: every one of its 2 messages is malformed, 2 of them because: not JSON: "
-            "unexpected end of data. Line 1 is b'{'. Wanted is one JSON object a line, with the key in \"id\" "
+            'unexpected end of data. Line 1 is {. Wanted is one JSON object a line, with the key in "id" '
             'and the time in "ts": mend the file or the run file'
         ),
         logs={CLICK: b"{\n{\n"},
