@@ -11,7 +11,7 @@ _KINDS: Final = ("id", "time", "bag", "number", "vector", "bucket")
 def feature_checks(document: Document) -> list[Mistake]:
     """Every mistake in features, and in what names them: outcomes, types, slices, tables."""
     of_features = (_something, _repeats, _members, _buckets, _crosses, _lookups, _histories, _outcomes, _unlearnable)
-    return [mistake for check in (*of_features, _types, _slices, _tables) for mistake in check(document)]
+    return [mistake for check in (*of_features, _types, _key_types, _slices, _tables) for mistake in check(document)]
 
 
 def features(document: Document, kind: str) -> list[Word]:
@@ -183,16 +183,22 @@ def _outcomes(document: Document) -> Iterator[Mistake]:
     uses += [(word, key) for key in ("user", "weight") for word in document.words((key,))]
     for word, where in uses:
         role = "a feature" if where not in ("weight",) else "the weight"
-        if word.text in listed:
+        if _within(word.text, listed):
             message = f'field "{word.text}" is an outcome: it is known only after the root, so it cannot be {role}'
             yield document.wrong(word, message, f"take it out of {where} or out of outcomes")
-        elif word.text in telling:
-            teller, by = telling[word.text]
+        elif outcome := _within(word.text, telling):
+            teller, by = telling[outcome]
             message = (
                 f'field "{word.text}" is an outcome, by {by} in {document.line_of(teller)}: it is known only after '
                 f"the root, so it cannot be {role}"
             )
             yield document.wrong(word, message, f"take it out of {where}")
+
+
+def _within(field: str, outcomes: Iterable[str]) -> str | None:
+    """The outcome that a field is, is a part of, or holds: `order.total` is a part of `order`."""
+    parts = (one for one in outcomes if one == field or one.startswith(f"{field}.") or field.startswith(f"{one}."))
+    return next(parts, None)
 
 
 def _unlearnable(document: Document) -> Iterator[Mistake]:
@@ -222,6 +228,19 @@ def _types(document: Document) -> Iterator[Mistake]:
         if word.text not in used:
             message = f'types: "{word.text}" is no id, bag, key or user of this run file'
             yield document.wrong(word, message, did_you_mean(word.text, dict.fromkeys(used)))
+
+
+def _key_types(document: Document) -> Iterator[Mistake]:
+    """A root is found by what is of one type in all stages: alone, 7 as an integer is not "7" as a text."""
+    types, common = document.mapping(("types",)), document.words(("key",))
+    own = [(name, document.words(("funnel", name, "key"))) for name in document.mapping(("funnel",))]
+    first = next((words for _, words in own[:1]), []) or common
+    for name, words in own[1:]:
+        for word, root in zip(words, first, strict=False) if len(words) == len(first) == 1 else ():
+            is_now, wanted = types.get(word.text, "text"), types.get(root.text, "text")
+            if is_now != wanted:
+                message = f'the key of {name}, "{word.text}", is {is_now}, and the root\'s, "{root.text}", is {wanted}'
+                yield document.wrong(word, f"{message}: no {name} event would find its root", "set both under types")
 
 
 def _slices(document: Document) -> Iterator[Mistake]:

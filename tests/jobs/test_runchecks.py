@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from jobs.runchecks import cross_checks
 from jobs.runfile import RunFile, resolved_yaml
-from jobs.yamlmarks import MistakesError
+from jobs.yamlmarks import MistakesError, load_document
 
 WIDE = """\
 files: logs
@@ -283,3 +284,31 @@ def test_the_two_usual_run_files_load():
         "model": "esmm",
     }
     assert load(yaml.safe_dump(ads, sort_keys=False)).features.event_bags["ctx.geo"].pool == "mean"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "feature", "refused"),
+    [
+        ("order", "order.total", True),
+        ("order.total", "order", True),
+        ("order.total", "order.items", False),
+        ("orders", "order.total", False),
+    ],
+)
+def test_what_a_nested_outcome_holds_or_is_a_part_of_is_no_feature_either(outcome, feature, refused):
+    text = f"files: a\nkey: id\ntime: t\nfunnel: {{view: {{}}, buy: {{observe: 1h}}}}\noutcomes: [{outcome}]\n"
+    document = load_document(text + f"features: {{id: [{feature}]}}\nmodel: lr\n", "run.yaml")
+    told = [mistake.message for mistake in cross_checks(document)]
+    assert [f'field "{feature}" is an outcome' in message for message in told] == [True] * refused
+
+
+def test_keys_of_two_types_are_refused_as_no_event_would_find_its_root():
+    text = "files: a\nkey: id\ntime: t\nfunnel: {view: {}, buy: {key: ref, observe: 1h}}\nfeatures: {id: [ad]}\n"
+    text += "model: lr\n"
+    one, both = (load_document(f"{text}types: {types}\n", "run.yaml") for types in ("{id: integer}", BOTH))
+    wanted = 'the key of buy, "ref", is text, and the root\'s, "id", is integer: no buy event would find its root'
+    assert [mistake.message for mistake in cross_checks(one)] == [wanted]
+    assert cross_checks(both) == []
+
+
+BOTH = "{id: integer, ref: integer}"
