@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,14 +13,18 @@ from jobs.encoded import fullness_text
 from jobs.runfile import RunConfig
 from jobs.sample import MESSAGES, Beginning, Decoded, Seen, messages_of, named_roots, parse, text_of
 from streamctr.decode import OTHER
-from streamctr.decode.values import bag
+from streamctr.decode.values import bag, times
 from streamctr.hashing import MISSING_ID
 from streamctr.schema import BagConfig, duration_text
 
 _OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d(:?\d\d)?)\s*$")
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?\s*$")
 _COUNTER: Final = re.compile(r"count|cnt|num|total|sum|rate|ctr|cvr|avg|mean|click|view|like|play|sold|sales|order")
+_ZEROS: Final = re.compile(r"^(-?)0+(?=\d+$)")
+"""Leading zeros of a whole number."""
 _EXAMPLE_BYTES: Final = 120
+_REASONS: Final = 2
+"""Why messages of a stage were rejected, of which so many are told."""
 _STEPS_MS: Final = (60_000, 300_000, 600_000, 1_800_000, 3_600_000, 21_600_000, 43_200_000)
 _DAY_MS: Final = 86_400_000
 _UNITS: Final = ((2 * _DAY_MS, _DAY_MS, "d"), (7_200_000, 3_600_000, "h"), (120_000, 60_000, "min"), (1000, 1000, "s"))
@@ -68,12 +72,7 @@ class Findings:
         self.plain["skipped"] = int(decoded.skipped.sum())
         self.plain["stages"] = {name: self._stage(place) for place, name in enumerate(names)}
         for place, stage in enumerate((*names, OTHER)):
-            for reason, times in list(decoded.reasons(stage).items())[:1]:
-                example = self._example(stage, reason)
-                events = f"{'message' if stage == OTHER else f'{stage} event'}{'s'[: times > 1]}"
-                if stage == OTHER and "none of" in reason:
-                    reason += "; list it under ignore, or under called in its stage"
-                self.lines.append(f"  rejected   {times:,} {events}: {reason}; {example}")
+            self._reasons(stage)
             accepted, rejected = int(decoded.accepted[place]), int(decoded.rejected[place])
             if accepted and rejected > self.config.rejects.share * (accepted + rejected):
                 share = f"{self.config.rejects.share:g}"
@@ -82,6 +81,18 @@ class Findings:
                 path = next((b.path for part in self.beginnings if part.stage == place for b in part.blocks), "")
                 where = f" in {path}" if path else ""
                 self.notes.append(f"no {stage} event was found{where}")
+
+    def _reasons(self, stage: str) -> None:
+        """The commonest reasons for which messages of a stage were rejected, and how many have others."""
+        reasons = list(self.decoded.reasons(stage).items())
+        for reason, count in reasons[:_REASONS]:
+            example = self._example(stage, reason)
+            if stage == OTHER and "none of" in reason:
+                reason += "; list it under ignore, or under called in its stage"
+            self.lines.append(f"  rejected   {count:,} {_messages(stage, count)}: {reason}; {example}")
+        more = sum(count for _, count in reasons[_REASONS:])
+        if more:
+            self.lines.append(f"  rejected   and {more:,} more {_messages(stage, more)} for other reasons")
 
     def _example(self, stage: str, reason: str) -> str:
         letter = next(
@@ -124,11 +135,15 @@ class Findings:
             )
 
     def _forms(self, field: str) -> list[str]:
+        """How the root's times are written, of those that can be read."""
         forms: dict[str, None] = {}
         for beginning in (beginning for beginning in self.beginnings if beginning.stage <= 0):
             for block in beginning.blocks[:1]:
-                for array in parse(block, [field], self.config).cells[field].arrays:
-                    forms |= dict.fromkeys(_form(value, array.type, self.config) for value in array.drop_null())
+                parsed = parse(block, [field], self.config)
+                cells, readable = parsed.cells[field], np.ones(len(parsed.places), np.bool_)
+                readable[list(times(cells, len(readable), self.config.time).faults)] = False
+                for array in (array.filter(pa.array(readable)).drop_null() for array in cells.arrays):
+                    forms |= dict.fromkeys(_form(value, array.type, self.config) for value in array)
         return list(forms)
 
     def _keys(self) -> None:
@@ -145,7 +160,7 @@ class Findings:
             if of and not named:
                 stage = tree.names[place]
                 keys = f"the first {stage} has {self._key_of(place)}, the first {root} {self._key_of(0)}"
-                way_out = f"funnel.{stage}.key names another field"
+                way_out = self._without_zeros(place, of) or f"funnel.{stage}.key names another field"
                 self.notes.append(f"no {stage} event names a known {root}: is the key the root's id? {keys}; {way_out}")
         again = len(roots) - len(np.unique(roots.root))
         if again:
@@ -153,10 +168,28 @@ class Findings:
 
     def _key_of(self, place: int) -> str:
         """The key of the first message of a stage, as an example."""
-        fields = self.config.tree.stages[place].config.key or self.config.key
+        first = next(self._key_texts(place), None)
+        return "none" if first is None else f'"{":".join(first)}"'
+
+    def _key_fields(self, place: int) -> tuple[str, ...]:
+        return self.config.tree.stages[place].config.key or self.config.key
+
+    def _key_texts(self, place: int) -> Iterator[tuple[str, ...]]:
+        fields = self._key_fields(place)
         for _, _, message in messages_of(self.beginnings, place, fields, self.config):
-            return f'"{":".join(text_of(message[field]) for field in fields)}"'
-        return "none"
+            yield tuple(text_of(message[field]) for field in fields)
+
+    def _without_zeros(self, place: int, of: int) -> str:
+        """The way out where leading zeros alone keep most of a stage's keys, `of` those due, from naming a root."""
+        roots, own = list(self._key_texts(0)), list(self._key_texts(place))
+        known = set(map(_bare, roots))
+        named = sum(_bare(key) in known for key in own)
+        pairs = enumerate(zip(self._key_fields(0), self._key_fields(place), strict=False))
+        padded = [pair for at, pair in pairs if any(_ZEROS.match(key[at]) for key in (*roots, *own))]
+        if 2 * named <= of or not padded:
+            return ""
+        types = ", ".join(f"{field}: integer" for field in dict.fromkeys(field for pair in padded for field in pair))
+        return f"without leading zeros {named:,} of {len(own):,} do: write types: {{{types}}}"
 
     def _windows(self) -> None:
         roots, events = self.decoded.of(0), self.decoded.events
@@ -199,6 +232,15 @@ class Findings:
         cells = [(parsed.cells[name], len(parsed.places)) for parsed in (parse(b, [name], self.config) for b in blocks)]
         read = [bag(cell, n, config.model_copy(update={"most": most})).values for cell, n in cells]
         return sum(int((ids_NC[:, -1] != MISSING_ID).sum()) for ids_NC in read)
+
+
+def _bare(key: tuple[str, ...]) -> tuple[str, ...]:
+    """A key whose whole numbers have no leading zeros."""
+    return tuple(_ZEROS.sub(r"\1", text) for text in key)
+
+
+def _messages(stage: str, count: int) -> str:
+    return f"{'message' if stage == OTHER else f'{stage} event'}{'s'[: count > 1]}"
 
 
 def _form(value: Any, kind: Any, config: RunConfig) -> str:

@@ -13,6 +13,8 @@ from jobs.yamlmarks import Document, Mistake, MistakesError, Path, did_you_mean,
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
+_LISTED: Final = 3
+"""Names that a remedy writes out."""
 _WANTED: Final = {
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -133,8 +135,16 @@ def _mistake(details: ErrorDetails, path: Path, document: Document, model: type[
     if kind in _WANTED:
         bounds = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in context.items()}
         wanted = _WANTED[kind].format(**bounds)
-        return document.mistake(path, f"{dotted(path)} wants {wanted}, not {shown(value)}")
+        return document.mistake(path, f"{dotted(path)} wants {wanted}, not {shown(value)}", _unfolded(path, value))
     return document.mistake(path, f"{dotted(path)}: {details['msg'].removeprefix('Value error, ')}")
+
+
+def _unfolded(path: Path, value: Any) -> str:
+    """Of numbers that are listed as ids are: the mapping that is wanted."""
+    if path != ("features", "number") or not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        return ""
+    named = [f"{name}: none" for name in value[:_LISTED]] + ["..."] * (len(value) > _LISTED)
+    return f"write {{{', '.join(named)}}}"
 
 
 def _within(path: Path) -> str:

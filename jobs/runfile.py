@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from connectors.files import FilesConfig
+from connectors.kafka.config import KafkaConfig
 from jobs.mistakes import mistakes_of
 from jobs.runchecks import cross_checks
 from jobs.yamlmarks import Document, Mistake, MistakesError, did_you_mean, load_document
@@ -67,6 +68,7 @@ class RunConfig(Config):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     metrics: MetricsConfig = Field(default_factory=MetricsConfig)
     snapshots: SnapshotsConfig = Field(default_factory=SnapshotsConfig)
+    kafka: KafkaConfig | None = Field(default=None, description="the brokers, and the topics of these events")
     samples: bool = Field(default=False, description="write the emission log to samples/")
 
     @field_validator("funnel", mode="before")

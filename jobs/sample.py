@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from connectors.files import FilePartition, FileSource
@@ -21,6 +22,7 @@ from streamctr.decode.cells import Parsed
 from streamctr.decode.csv import parse_csv
 from streamctr.decode.jsonlines import JsonLines
 from streamctr.decode.rows import parse_rows
+from streamctr.decode.values import stamp_texts
 from streamctr.events import EventBatch
 from streamctr.names import Names
 from streamctr.ports import RawBlock
@@ -226,10 +228,11 @@ def text_of(value: Any) -> str:
 
 
 def values(parsed: Parsed, field: str) -> list[Any]:
-    """One field of all messages of a small block as plain values; None for missing."""
+    """One field of all messages of a small block as plain values, timestamps as texts; None for missing."""
     cells = parsed.cells[field]
     rows: list[Any] = [None] * len(parsed.places)
     for array in cells.arrays:
+        array = stamp_texts(array) if pa.types.is_timestamp(array.type) else array
         rows = [old if new is None else new for old, new in zip(rows, array.to_pylist(), strict=True)]
     for row, what in cells.strange.items():
         rows[row] = what

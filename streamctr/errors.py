@@ -41,3 +41,27 @@ class NonFiniteError(StreamctrError):
     """Too many steps in a row had a loss or a gradient that is not finite."""
 
     exit_code = 76
+
+
+class ContactError(StreamctrError):
+    """No broker answers."""
+
+    exit_code = 69
+
+
+class LoginError(StreamctrError):
+    """A broker refuses the user or the password, or wants a login."""
+
+    exit_code = 67
+
+
+class AccessError(StreamctrError):
+    """A broker does not allow this user what a run needs."""
+
+    exit_code = 77
+
+
+class TopicError(StreamctrError):
+    """There is no such topic."""
+
+    exit_code = 66

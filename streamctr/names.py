@@ -58,11 +58,8 @@ class Names:
             self._offered |= {name: {} for name in self._offered if not self.wants(name)}
 
     def offered(self, field: str, value: int) -> str:
-        """What a hash stands for that was just decoded, or is claimed."""
-        if value == MISSING_ID:
-            return "missing"
-        known = self._offered[field] if value in self._offered[field] else self._claimed.get(field, {})
-        return known.get(value, f"#{value:016x}")
+        """What a hash stands for that was decoded, of a field that is still part of an open one."""
+        return "missing" if value == MISSING_ID else self._offered[field].get(value, f"#{value:016x}")
 
     def text(self, field: str, value: int) -> str:
         """What the hash stood for; the hash itself in hex where nobody said."""

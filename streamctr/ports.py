@@ -1,6 +1,7 @@
 """What the outside must provide, and what every stateful part offers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -50,6 +51,18 @@ class RawBlock:
     """Between a CSV record's fields."""
     rows: Any = None
     """The messages of kind `arrow`, a `pyarrow.RecordBatch`."""
+    numbers: NDArray[np.int64] | None = None
+    """The number of each line, where they are not consecutive: offsets in a topic."""
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    """By line, from 0: why it is refused, where its source knows better than who reads it."""
+
+    def numbers_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of lines or rows that stand at these places in the block, from 0."""
+        return self.first_line + places if self.numbers is None else self.numbers[places]
+
+    def number_of(self, place: int) -> int:
+        """The number of one of them."""
+        return self.first_line + place if self.numbers is None else int(self.numbers[place])
 
 
 class Source(Protocol):

@@ -46,6 +46,12 @@ def test_at_the_end_timers_fire_only_up_to_the_newest_event():
     assert wired.pipeline.roots() == {"final": 1, "open": 1}
 
 
+def test_a_timer_that_is_due_at_the_newest_event_fires_at_the_end_and_one_a_millisecond_later_does_not():
+    for newest_s, observed in ((3.999, []), (4, [START_MS + 4000])):
+        log = wire(partitions_of([(0, 0, 0), (newest_s, 0, 1)])).run().emission_log()
+        assert log.emit_ms[log.says.any(axis=1)].tolist() == observed
+
+
 def test_a_replay_that_brings_nothing_new_says_nothing_new():
 
     partitions = partitions_of([(s, 0, s) for s in range(30)])
@@ -86,7 +92,8 @@ def test_a_value_that_reads_missing_is_told_from_a_missing_one():
     views = [line(0, "x", user="u", item="missing"), line(1, "y", user="u"), line(30, "z", user="u", item=2)]
     wired = wire([Partition(0, tuple(views)), Partition(1, ()), Partition(2, ())]).run()
     rows = {
-        value: heads["click"]["rows"] for value, heads in wired.pipeline.parts.back.judge.summary()["slices"]["item"].items()
+        value: heads["click"]["rows"]
+        for value, heads in wired.pipeline.parts.back.judge.summary()["slices"]["item"].items()
     }
     assert sorted(rows.values()) == [1, 1]
     assert "missing" in rows

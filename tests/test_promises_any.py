@@ -142,3 +142,18 @@ def test_a_known_log_has_known_outcomes():
     assert bought.label[:, 3].tolist() == [0, 1, 1]  # observed before it, late, final
     assert log.value_NV[log.label[:, 3] == 1].tolist() == [[2.0, 2.0], [2.0, 2.0]]
     assert set(log.weight[log.root == root].tolist()) == {2.0}
+
+
+def test_a_late_line_takes_along_what_it_tells_of_and_nothing_ahead_makes_a_line_late():
+    rows = [(20, "view", 1, 0), (21, "basket", 1, 9), (14, "view", 2, 0), (15, "view", 3, 1), (16, "basket", 4, 5)]
+    lines = (message(0, "view", 98, 1), *(message(*row) for row in rows))
+    for block_lines in (1, 2, 9):
+        wired = wire([Partition(-1, lines)], RUN, block_lines=block_lines).run()
+        counts = {stage: {k: n for k, n in c.items() if n} for stage, c in wired.pipeline.counts().items()}
+        assert counts == {
+            "view": {"read": 4, "joined": 2, "late": 2},  # those of 14 and 15 s are older than 21 s - 5 s
+            "click": {"read": 2, "joined": 1, "late": 1},
+            "cart": {"read": 2, "joined": 1, "orphan": 1},  # that of 16 s is not, though 21 s tells of 30 s
+            "buy": {"read": 2, "joined": 1, "orphan": 1},
+            "(other)": {},
+        }

@@ -93,7 +93,9 @@ class Decoder:
         parsed = self._parse(block)
         stage_N, unlisted = self._stages_of(block, parsed)
         place = block.stage if block.stage >= 0 else len(self._stages) - 1
-        refused = [_Fault(line, place, False, reason) for line, reason in parsed.refused.items()]
+        refused = [
+            _Fault(line, place, False, block.reasons.get(line, reason)) for line, reason in parsed.refused.items()
+        ]
         faults = refused + unlisted
         told = []
         for place in np.unique(stage_N[stage_N >= 0]).tolist():
@@ -107,7 +109,7 @@ class Decoder:
         letters = [self._letter(block, parsed, fault) for fault in faults]
         self._count_malformed(block, parsed, faults, letters)
         events, derived, line_of, rows_N = self._in_order(told)
-        lines_N = block.first_line + parsed.places[rows_N]
+        lines_N = block.numbers_of(parsed.places[rows_N])
         not_messages = [fault.stage for fault in faults if fault.derived]
         read = self._counted([fault.stage for fault in refused], stage_N, derived.stage, not_messages)
         rejected = self._counted([fault.stage for fault in faults])
@@ -182,7 +184,7 @@ class Decoder:
             "reason": fault.reason,
             "stage": self._stages[fault.stage],
             "path": block.path,
-            "line": block.first_line + fault.line,
+            "line": block.number_of(fault.line),
             "bytes": base64.b64encode(parsed.text(fault.line, _LETTER_BYTES)).decode(),
             "kind": block.kind,
         }

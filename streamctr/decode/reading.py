@@ -75,7 +75,11 @@ class Reading:
         return self.ids(names[0]).values if names else np.zeros(self.n, np.uint64)
 
     def _joined(self, role: str, names: Iterable[str], required: bool) -> U64:
-        """The ids of several fields' canonical texts with colons between them."""
+        """The ids of several fields' canonical texts with colons between them.
+
+        So a message of another stage may have the same key as one text. It also makes "a:b" and "c" what "a" and "b:c"
+        are: values with colons belong behind those without.
+        """
         parts = []
         for name in names:
             part, faults = texts(self.cells[name], self.n, name in self._integers)

@@ -139,7 +139,11 @@ class Tally:
             )
 
     def _example(self, block: RawBlock, line: int, text: bytes) -> str:
+        shown = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode()
+            for char in text.decode(errors="backslashreplace")
+        )
         return (
-            f"{'Row' if block.kind == 'arrow' else 'Line'} {line} is {text!r}. Wanted is {_FORMS[block.kind]}, with "
+            f"{'Row' if block.kind == 'arrow' else 'Line'} {line} is {shown}. Wanted is {_FORMS[block.kind]}, with "
             f"{self._wanted}: mend the file or the run file"
         )

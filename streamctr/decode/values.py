@@ -33,6 +33,7 @@ _WHOLE: Final = r"^[+-]?[0-9]+$"
 _SHORT_INTEGER: Final = r"^-?[0-9]{1,18}$"
 """Surely within 64 bits."""
 _INT64: Final = range(-(1 << 63), 1 << 63)
+_OUTSIDE: Final = "is outside 2000 to 2100 (a number counts as {unit}); set time.unit, or write ISO-8601"
 _FLAGS: Final = pa.array(["0", "false", "1", "true"])
 _FRACTION: Final = "a number with a fraction, an exponent or more than 64 bits"
 _FRACTION_REMEDY: Final = "write it without a fraction or as text, or list it under features.number"
@@ -60,8 +61,8 @@ class Column:
 def ids(cells: Cells, n: int, integer: bool = False) -> Column:
     """Hashes of single ids, (N,) uint64, 0 for missing.
 
-    An id is its canonical text: an integer's is decimal, a boolean's `true` or `false`. Where it is declared an
-    `integer`, it is a whole number however it is written, and "007" is 7.
+    An id is its canonical text: an integer's is decimal, a boolean's `true` or `false`, a timestamp's as `stamp_texts`
+    writes it. Where it is declared an `integer`, it is a whole number however it is written, and "007" is 7.
 
     >>> column = ids(Cells((pa.array(["7", "007", None]),)), 3, integer=True)
     >>> bool(column.values[0] == column.values[1]), column.missing.tolist()
@@ -90,6 +91,17 @@ def texts(cells: Cells, n: int, integer: bool = False) -> tuple[Any, Faults]:
         faults |= found
     arrays = [array.cast(pa.string()) for array, _ in canonical]
     return pc.coalesce(*arrays) if arrays else pa.nulls(n, pa.string()), faults
+
+
+def stamp_texts(stamps: Any) -> Any:
+    """Arrow timestamps in ISO-8601, cut to the millisecond: in UTC with a Z where their type has a zone.
+
+    >>> noon = pa.array([1_772_366_400_000_000_999, None], pa.timestamp("ns"))
+    >>> stamp_texts(noon).to_pylist(), stamp_texts(noon.cast(pa.timestamp("ns", "Asia/Shanghai")))[0].as_py()
+    (['2026-03-01T12:00:00.000', None], '2026-03-01T12:00:00.000Z')
+    """
+    written = stamps.cast(pa.timestamp("ms", stamps.type.tz and "UTC"), safe=False).cast(pa.string())
+    return pc.replace_substring_regex(written, r"([0-9]) ", r"\1T", max_replacements=1)
 
 
 def bag(cells: Cells, n: int, config: BagConfig, integer: bool = False) -> Column:
@@ -139,11 +151,13 @@ def vector(cells: Cells, n: int, size: int) -> Column:
     def read(array: Any) -> tuple[NDArray[np.float64], Faults]:
         if pa.types.is_string(array.type):
             array = pc.split_pattern_regex(pc.utf8_trim(array, characters="[] "), r"\s*,\s*|\s+")
-        values = np.full((n, size), np.nan)
-        if not pa.types.is_list(array.type) or pa.types.is_boolean(array.type.value_type):
-            return values, _refused(array, lambda _: f"is not a list of {size} numbers")
+        values, none = np.full((n, size), np.nan), f"is not a list of {size} numbers"
+        if not pa.types.is_list(array.type):
+            return values, _refused(array, lambda _: none)
         lengths = pc.list_value_length(array).fill_null(-1).to_numpy()
         faults = {row: _sizes(int(lengths[row]), size) for row in _rows((lengths >= 0) & (lengths != size))}
+        if pa.types.is_boolean(array.type.value_type):  # of which an empty list is not one
+            return values, faults | dict.fromkeys(_rows(lengths > 0), none)
         rows = np.flatnonzero(lengths == size)
         items = array.take(rows).flatten()
         found, wrong = _numbers(items)
@@ -169,7 +183,7 @@ def times(cells: Cells, n: int, config: TimeConfig) -> Column:
     def read(array: Any) -> tuple[NDArray[np.int64], Faults]:
         ms, faults = _moments(array, config)
         outside = (ms != NO_TIME) & ((ms < EARLIEST_MS) | (ms >= LATEST_MS))
-        faults |= dict.fromkeys(_rows(outside), f"is outside 2000 to 2100 (a number counts as {config.unit})")
+        faults |= dict.fromkeys(_rows(outside), _OUTSIDE.format(unit=config.unit))
         ms[outside] = NO_TIME
         return ms, faults
 
@@ -216,6 +230,8 @@ def _merged(cells: Cells, neutral: NDArray[Any], read: Callable[[Any], tuple[NDA
 
 def _canonical(array: Any, integer: bool) -> tuple[Any, Faults]:
     """Ids as Arrow texts, integers or booleans, each of which says in its own way what its canonical text is."""
+    if pa.types.is_timestamp(array.type):
+        array = stamp_texts(array)
     kind = array.type
     if pa.types.is_int64(kind):
         return array, {}
@@ -342,6 +358,8 @@ def _valid(array: Any) -> Bools:
 def _refused(array: Any, words: Callable[[Any], str], where: Bools | None = None) -> Faults:
     """A fault for each value of an array, or of those of the rows `where`."""
     refused = _valid(array) if where is None else where & _valid(array)
+    if pa.types.is_timestamp(array.type):  # Python has no nanoseconds
+        array = stamp_texts(array)
     return {row: words(array[row].as_py()) for row in _rows(refused)}
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from math import isinf, isnan
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 START_US = 1_650_812_741_436_999
 TIMES = frozenset({"ts", "install_ts", "paid_ts"})
-"""Where a timestamp is a time; elsewhere it is nothing that a message can have."""
+"""Where a timestamp is a time; elsewhere it is its text."""
 
 _INTEGERS = (0, 1, 7, -7, 99, None)
 _DOUBLES = (0.0, -0.0, 1.0, 2.5, 0.1, 1e300, float("nan"), float("inf"), None)
@@ -107,5 +107,12 @@ def _value(value: Any, is_time: bool) -> Any:
         return None if isnan(value) else {} if isinf(value) else float(value)
     if isinstance(value, date):
         moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-        return moment.isoformat() if is_time else {}
+        return moment.isoformat() if is_time else _stamp_text(moment)
     return value if value is None or isinstance(value, str | int) else {}
+
+
+def _stamp_text(moment: datetime) -> str:
+    """To the millisecond, in UTC where it has a zone."""
+    if moment.tzinfo is None:
+        return moment.isoformat(timespec="milliseconds")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -287,6 +287,7 @@ SLIPS = [
             "     |   ^^^^^^ write {price: none, a: none, b: none, ...}"
         ),
         [("{price: log1p}", "[price, a, b, c]")],
+        {VIEW: lines(views(a=1, b=1, c=1))},
     ),
     Slip(
         "a number in a cross",

@@ -165,6 +165,12 @@ def test_a_value_is_carried_with_its_stage_and_tells_events_apart():
     assert len(set(decoded.events.content.tolist())) == 3
 
 
+def test_roots_that_differ_by_their_value_alone_are_told_apart():
+    valued = decoder([("imp", {"value": "bid"}), ("click", {})])
+    decoded = decode(valued, {"id": 1, "bid": 1}, {"id": 1, "bid": 2}, {"id": 1}, stage=0)
+    assert len(set(decoded.events.content.tolist())) == 3  # so that the first of them is the same in any order
+
+
 def test_a_stage_happens_where_all_its_flags_are_set_after_its_delay():
     told = decoder([("imp", {}), ("click", {"when": ["clicked", "long"], "delay": "7s"})])
     flags = [(1, True), (1, 0), ("true", "1"), (None, 1)]
@@ -231,6 +237,19 @@ def test_a_stage_happens_at_the_time_that_a_field_says_if_it_says_one():
     ]
 
 
+def test_a_stage_of_flags_and_a_time_happens_where_both_say_so():
+    told = decoder([("imp", {}), ("install", {"when": "won", "at": "when"})])
+    messages = [(1, NOW_MS + 1), (0, NOW_MS + 2), (1, None)]
+    decoded = decode(told, *({"id": n, "won": won, "when": at} for n, (won, at) in enumerate(messages)), stage=0)
+    assert (decoded.derived.root.tolist(), decoded.derived.time_ms.tolist()) == (hashes("0"), [NOW_MS + 1])
+
+
+def test_a_time_before_its_message_is_nothing_where_the_flag_says_that_it_did_not_happen():
+    told = decoder([("imp", {}), ("install", {"when": "won", "at": "when"})])
+    decoded = decode(told, {"id": 1, "won": 0, "when": NOW_MS - 1}, stage=0)
+    assert (len(decoded.derived), reasons(decoded), decoded.read.tolist()) == (0, [], [1, 0, 0])
+
+
 def test_what_happened_before_its_message_is_rejected_alone():
     told = decoder([("imp", {}), ("install", {"at": "when"})], names=())
     decoded = decode(told, {"id": 1, "when": NOW_MS - 1}, {"id": 2, "when": NOW_MS}, stage=0)
@@ -294,6 +313,25 @@ def test_rows_of_columns_are_read_by_the_same_rule():
     assert reasons(decoded) == ['stage "kind" is "nothing", none of imp']
     assert (decoded.letters[0]["kind"], decoded.letters[0]["line"]) == ("arrow", 2)
     assert "header" not in decoded.letters[0]
+
+
+def test_an_id_stays_an_id_where_the_same_field_is_a_number_too():
+    of_root = decoder([("imp", {}), ("click", {})], FeaturesConfig(id=("n",), number={"n": {}}))
+    decoded = decode(of_root, {"id": 1, "n": 7}, {"id": 2, "n": 8}, stage=0)
+    assert (decoded.events.ids_NF[:, 0].tolist(), decoded.events.numbers_NM[:, 0].tolist()) == (
+        hashes("7", "8"),
+        [7, 8],
+    )
+    of_click = decoder([("imp", {}), ("click", {"value": "n"})], FeaturesConfig(id=("n",)), stage="type")
+    decoded = decode(of_click, {"type": "imp", "id": 1, "n": 7}, {"type": "click", "id": 1, "n": 8})
+    assert (decoded.events.ids_NF[0].tolist(), decoded.events.value[1]) == (hashes("7"), 8.0)
+
+
+@pytest.mark.parametrize("ids", [(2, 1.5), (1.5, 2), (2, 3, 1.0)])
+def test_a_number_with_a_fraction_beside_an_integer_id_changes_nothing_for_it(ids):
+    decoded = decode(decoder([("imp", {}), ("click", {})]), *({"id": one} for one in ids), stage=0)
+    assert decoded.events.root.tolist() == hashes(*(str(one) for one in ids if isinstance(one, int)))
+    assert decoded.rejected.tolist() == [1, 0, 0]
 
 
 def test_texts_of_wanted_ids_of_mixed_messages_are_offered():

@@ -39,7 +39,7 @@ def test_a_piece_with_more_than_its_share_malformed_stops_the_run_however_it_is_
         counted()
     assert str(error.value) == (
         "view.jsonl: 3 of 4 messages in a row are malformed, more than the share of 0.5 that rejects.share allows, "
-        "2 of them because: no a. Line 5 is b'x'. Wanted is one JSON object a line, with the key in \"id\" and the "
+        '2 of them because: no a. Line 5 is x. Wanted is one JSON object a line, with the key in "id" and the '
         'time in "t": mend the file or the run file, or raise rejects.share'
     )
 
@@ -88,6 +88,16 @@ def test_a_reason_counts_as_one_whatever_the_value_in_it():
         tally().count(RawBlock(0, 0, "view.jsonl", 1, b"", False, False), 4, listed)
 
 
+def test_an_example_is_shown_as_text_in_which_nothing_moves_the_cursor():
+    shown = []
+    for line in ('{"é": 1}'.encode(), b"caf\xe9", b"a\tb\x1b[2J\r"):
+        letter = {"reason": "no", "path": "view.jsonl", "line": 1, "bytes": base64.b64encode(line).decode()}
+        with pytest.raises(DataError) as error:
+            tally().count(RawBlock(0, 0, "view.jsonl", 1, b"", True, False), 1, [(0, letter)])
+        shown.append(str(error.value).split("Line 1 is ")[1].split(". Wanted is")[0])
+    assert shown == ['{"é": 1}', "caf\\xe9", "a\\tb\\x1b[2J\\r"]
+
+
 MIXED = MessagesConfig(key="id", time="t", stage="type", ignore="beat", rejects=RejectsConfig(share=0.5, of_last=4))
 FUNNEL = Funnel.from_mapping({"view": None, "click": StageConfig(observe="10s")})
 
@@ -108,3 +118,19 @@ def test_blank_lines_are_no_messages():
     decode(b"", b'{"type": "bad"}', b"", b'{"type": "bad"}', b"no")
     with pytest.raises(DataError, match=r"4 of 4 messages .* 3 of them because: .* Line 2 is"):
         decode(b"", b'{"type": "bad"}', b"", b'{"type": "x"}', b"no", b"", b'{"type": "y"}')
+
+
+def test_what_is_appended_to_a_file_counts_with_what_it_had():
+    counting = tally(of_last=100)
+    block = RawBlock(0, 0, "view.jsonl", 1, b"", True, True)
+    counting.count(block, 1, [])
+    counting.count(block, 1, [(0, {"reason": "no", "path": "view.jsonl", "line": 2, "bytes": "eA=="})])
+
+
+def test_events_that_happened_before_their_messages_make_no_message_malformed():
+    funnel = Funnel.from_mapping({"view": None, "click": StageConfig(observe="10s", at="then")})
+    config = MessagesConfig(key="id", time="t", rejects=RejectsConfig(share=0.5, of_last=2))
+    decoder = Decoder(config, funnel, FeaturesConfig(), Names(()))
+    payload = b'{"id": 1, "t": 1650812741436, "then": 1650812741435}\n' * 4
+    decoded = decoder.decode(RawBlock(0, 0, "log.jsonl", 1, payload, True, True))
+    assert (decoded.read.tolist(), decoded.rejected.tolist()) == ([4, 4, 0], [0, 4, 0])

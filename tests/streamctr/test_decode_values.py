@@ -68,9 +68,34 @@ def test_what_no_array_holds_is_a_fault_and_not_missing():
     assert column.missing.tolist() == [False, False, True]
 
 
-def test_a_timestamp_is_no_id_and_no_number():
-    stamps = cells(datetime(2022, 4, 26, tzinfo=UTC))
-    assert ids(stamps, 1).faults == numbers(stamps, 1).faults == {0: "is a timestamp"}
+NOON_S = 1_772_366_400
+"""2026-03-01T12:00:00Z."""
+
+
+@pytest.mark.parametrize(("unit", "per_s"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_a_timestamp_as_an_id_is_its_text_to_the_millisecond_with_a_z_where_its_type_has_a_zone(unit, per_s):
+    ticks = [NOON_S * per_s, None]
+    for zone, text in ((None, "2026-03-01T12:00:00.000"), ("Asia/Shanghai", "2026-03-01T12:00:00.000Z")):
+        stamps = cells(*ticks, kind=pa.timestamp(unit, zone))
+        assert texts(stamps, 2)[0].to_pylist() == [text, None]
+        column = ids(stamps, 2)
+        assert (column.values.tolist(), column.missing.tolist()) == ([hash_text(text), 0], [False, True])
+        assert (column.named(), column.faults) == ({hash_text(text): text}, {})
+
+
+def test_a_timestamp_of_nanoseconds_is_an_id_cut_to_the_millisecond_and_nothing_else():
+    stamps = cells(NOON_S * 10**9 + 1_999_999, kind=pa.timestamp("ns"))
+    assert texts(stamps, 1)[0].to_pylist() == ["2026-03-01T12:00:00.001"]
+    shown = 'is "2026-03-01T12:00:00.001", not '
+    assert ids(stamps, 1, integer=True).faults == {0: shown + "a whole number"}
+    assert flags(stamps, 1).faults == {0: shown + "0, 1, true or false"}
+    assert numbers(stamps, 1).faults == {0: "is a timestamp"}
+    assert vector(stamps, 1, 2).faults == {0: "is not a list of 2 numbers"}
+
+
+def test_timestamps_beyond_all_calendars_are_ids_too():
+    for unit, tick in (("s", 2**62), ("ns", -(2**63) + 1), ("us", 2**63 - 1)):
+        assert not ids(Cells((pa.array([tick]).cast(pa.timestamp(unit)),)), 1).faults
 
 
 def test_a_bag_keeps_the_first_ids_in_order_and_drops_nulls():
@@ -134,6 +159,7 @@ def test_a_vector_of_another_size_or_with_a_hole_is_a_fault_and_a_missing_one_is
 
 def test_a_number_or_a_list_of_booleans_is_no_vector():
     wanted = {0: "is not a list of 2 numbers"}
+    assert vector(cells([True], []), 2, 2).faults == wanted | {1: "has 0 numbers, not 2"}
     assert vector(cells(7), 1, 2).faults == vector(cells([True, False]), 1, 2).faults == wanted
 
 
@@ -164,7 +190,9 @@ def test_other_values_are_no_times_in_ms(value):
 def test_a_time_in_the_wrong_unit_is_outside_the_bounds():
     for unit, value in (("ms", NOW_MS // 1000), ("s", NOW_MS), ("us", str(NOW_MS)), ("s", "9" * 300)):
         column = times(cells(value), 1, TimeConfig(field="t", unit=unit))
-        assert column.faults == {0: f"is outside 2000 to 2100 (a number counts as {unit})"}
+        assert column.faults == {
+            0: f"is outside 2000 to 2100 (a number counts as {unit}); set time.unit, or write ISO-8601"
+        }
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -175,6 +203,11 @@ def test_a_timestamp_with_a_zone_is_an_instant_and_one_without_is_read_in_the_zo
     instant = times(cells(moment.replace(tzinfo=UTC), kind=pa.timestamp(unit, "Europe/Berlin")), 1, config)
     assert there.values.tolist() == [1_650_931_200_000, NO_TIME]
     assert instant.values.tolist() == [1_650_931_200_000 + 8 * 3_600_000]
+
+
+def test_what_a_timestamp_says_below_a_millisecond_is_cut_off():
+    stamps = Cells((pa.array([1_650_931_200_000_999]).cast(pa.timestamp("us", "UTC")),))
+    assert times(stamps, 1, TimeConfig(field="t")).values.tolist() == [1_650_931_200_000]
 
 
 def test_a_timestamp_far_off_is_outside_the_bounds():

@@ -51,3 +51,9 @@ def test_cross_entropy_takes_any_observe_and_a_method_that_does_not_says_so(monk
     monkeypatch.setitem(feedback.METHODS, "cross_entropy", strict)
     with pytest.raises(ConfigError, match=r"needs an observe of 0ms, but click\.observe is 10000ms"):
         feedback.check("cross_entropy", funnel)
+
+
+def test_the_weight_of_a_row_counts_on_every_head_it_speaks_of() -> None:
+    targets = feedback.targets("cross_entropy", SAYS[:2], LABEL[:2], np.array([5.0, 2.5], np.float32))
+    assert targets.given_BS.tolist() == [[0, 0], [2.5, 0]]
+    assert targets.entire_BS.tolist() == [[0, 0], [2.5, 2.5]]

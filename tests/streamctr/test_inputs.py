@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from streamctr.errors import ConfigError
 from streamctr.models import EsmmConfig, InputShape, LrConfig
 from streamctr.samples import NEVER_MS, OBSERVED, SampleBatch
 from streamctr.schema import FeaturesConfig, Funnel, StageConfig
@@ -119,6 +121,27 @@ def test_a_default_is_clipped_in_raw_units_and_transformed(number: dict[str, Any
     found, missing = held.moments.standardise(np.array([[np.nan]], np.float32))
     assert found[0, 0] == pytest.approx(expected)
     assert missing.tolist() == [[1.0]]
+
+
+def test_a_default_that_32_bits_cannot_hold_is_refused_and_one_that_its_transform_makes_smaller_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"seconds\.default 1e\+39 is more than a 32-bit float holds"):
+        inputs({"number": {"seconds": {"default": 1e39}}})
+    held = inputs({"number": {"seconds": {"default": 1e39, "transform": "log1p"}}})
+    assert held.moments.standardise(np.array([[np.nan]], np.float32))[0][0, 0] == pytest.approx(np.log(1e39))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"number": {"x": {"default": "nan"}}},
+        {"number": {"x": {"clip": ["nan", 5]}}},
+        {"number": {"x": {"clip": [0, "inf"]}}},
+        {"bucket": {"b": {"of": "x", "at": ["nan"]}}},
+    ],
+)
+def test_what_a_run_file_says_of_numbers_is_finite(features: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        FeaturesConfig(**features)
 
 
 def test_vectors_stand_behind_the_numbers_as_they_are_with_one_flag_each() -> None:

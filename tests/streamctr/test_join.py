@@ -1,5 +1,6 @@
 """The joiner against the written cases and against the plain joiner, compiled and as plain Python."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -143,3 +144,19 @@ def test_random_funnels_give_what_the_plain_joiner_gives_in_any_chunks(world):
         chunks.append((events[a:b], advance_ms))
     assert run(stages, chunks, orphan_ms, remember_ms, chunk_rows) == expected
     assert run(stages, [(events, end_ms)], orphan_ms, remember_ms, 100) == expected
+
+
+def test_what_an_event_carries_stays_with_it_however_many_wait():
+    stages = (("view", -1, 0, 0), ("order", 0, 1, 50))
+    funnel = Funnel(stages=tuple(Stage(name=n, parent=p, observe_ms=o, window_ms=w) for n, p, o, w in stages))
+    joiner = Joiner(JoinConfig(orphan_wait="1m"), funnel)
+    orders, more = batch([(0, 1, root) for root in range(5)]), batch([(1, 1, root) for root in range(5, 40)])
+    views = batch([(2, 0, root) for root in range(40)] + [(3, 1, 40), (3, 1, 0)])
+    found = {}
+    for events, first in ((orders, 0.0), (more, 5.0), (views, 100.0)):  # the second chunk needs a larger ring
+        carried = dataclasses.replace(events, value=first + np.arange(len(events)))
+        for joined in joiner.push(carried, int(events.time_ms[-1])):
+            joins = joined.joins
+            roots = joiner.state()["slots.root"][joins.slot]
+            found |= dict(zip(roots[joins.stage == 1].tolist(), joins.value[joins.stage == 1].tolist(), strict=True))
+    assert found == {root: float(root) for root in range(40)}

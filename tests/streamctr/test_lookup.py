@@ -62,6 +62,12 @@ def test_a_known_key_gets_its_row_and_any_other_is_missing():
     np.testing.assert_array_equal(found.vectors["vec"], [[np.nan] * 2, [1.0, 2.0], [np.nan] * 2, [np.nan] * 2])
 
 
+def test_keys_below_and_above_all_that_the_table_has_are_missing():
+    found = lookup(FEATURES, table(**ROWS)).apply(np.array([1, 2**64 - 1], np.uint64), np.zeros(2, np.int64))
+    assert found.ids["brand"].tolist() == [0, 0]
+    assert np.isnan(found.numbers["price"]).all()
+
+
 def test_a_column_of_another_name_and_another_key_column():
     items = {"file": "f", "key": "item", "column": "id", "take": {"brand": "maker"}}
     of = lookup({"id": ["brand"], "lookup": {"items": items}}, table(id=["a"], maker=["x"]))

@@ -47,6 +47,22 @@ def test_a_partition_without_events_holds_the_watermark_until_it_ends():
     assert order.held.time_ms.tolist() == [200]
 
 
+def test_what_a_message_tells_of_shares_its_fate_and_waits_for_its_own_time():
+    order = orderer()
+    lines, told = events([(100, 0, 1, 0), (94, 0, 2, 0), (97, 0, 3, 0)]), events([(101, 1, 2, 0), (120, 1, 3, 0)])
+    assert order.push(0, lines, told, np.array([1, 2])).tolist() == [False, True, False]
+    order.end(0)
+    released = order.release(order.watermark_ms())
+    assert list(zip(released.time_ms, released.root, strict=True)) == [(97, 3), (100, 1), (120, 3)]
+
+
+def test_what_a_message_tells_of_makes_nothing_late():
+    order = orderer()
+    order.push(0, events([(100, 0, 1, 0)]), events([(500, 1, 1, 0)]), np.array([0]))
+    assert order.watermark_ms() == 95
+    assert order.push(0, events([(95, 0, 2, 0)])).tolist() == [False]
+
+
 def test_until_holds_back_what_lies_at_it_or_behind_it():
     order = orderer()
     order.push(0, events([(10, 0, 1, 0), (20, 0, 2, 0), (30, 0, 3, 0)]))
