@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,16 @@ Start = Annotated[
 ]
 Epochs = Annotated[
     int, typer.Option(metavar="N", min=1, help="At most so many; ends where the last bucket, held out, gets no better.")
+]
+Speed = Annotated[
+    str | None,
+    typer.Option(metavar="TIMES", help="Pace by event time: 1x is real time, 10x ten times faster; else no pace."),
+]
+Partitions = Annotated[int, typer.Option(metavar="N", min=1, help="Of topics that are created.")]
+UntilEnd = Annotated[Literal["end"] | None, typer.Option("--until", help="Stop where the topics end now.")]
+OnGap = Annotated[
+    Literal["stop", "earliest", "latest"],
+    typer.Option(help="Where to go on when messages that are next are gone: nowhere, at the oldest, at the end."),
 ]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="A snapshot's name; else the newest.")]
 Events = Annotated[list[str], typer.Argument(metavar="EVENTS...", help="Event files, patterns or folders.")]
@@ -164,6 +174,33 @@ def learn(  # noqa: PLR0913 - the options of the command
     from jobs.learn import learn as job
 
     return job(call, Request(run, epochs, frozen, directory, fresh, start))
+
+
+@command(app)
+def consume(  # noqa: PLR0913 - the options of the command
+    call: Call,
+    run: Run,
+    until: UntilEnd = None,
+    on_gap: OnGap = "stop",
+    frozen: Frozen = None,
+    directory: Directory = None,
+    fresh: Fresh = False,
+    start: Start = None,
+) -> Result:
+    """Learn from Kafka topics and judge, until a signal or the end; goes on from the newest snapshot."""
+    from jobs.consume import consume as job
+    from jobs.replay import Request
+
+    return job(call, Request(run, None, frozen, directory, fresh, start), until, on_gap)
+
+
+@command(app)
+def produce(call: Call, run: Run, speed: Speed = None, partitions: Partitions = 4) -> Result:
+    """Send a run's event files to its topics, keyed by the 8 bytes of the root's hash, with the events' times."""
+    from jobs.produce import Request
+    from jobs.produce import produce as job
+
+    return job(call, Request(run, speed, partitions))
 
 
 @command(app)

@@ -1,8 +1,9 @@
 """Event files through a pipeline, as `replay` and `join` run it: with and without its back half."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.files import find_files
+from connectors.files import FileSource, find_files
 from jobs.console import say
 from jobs.donor import Donor
 from jobs.joined import front_config
@@ -12,8 +13,33 @@ from jobs.runfile import RunConfig, resolved
 from jobs.runner import About, Say, moved_freezing
 from jobs.wiring import Limits, build
 from streamctr.pipeline import BackHalf
-from streamctr.ports import Arrays
+from streamctr.ports import Arrays, Source
 from streamctr.schema import instant_text
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Where the events come from, and by which command."""
+
+    command: str
+    source: Source
+    gauge: Gauge | None
+    """How far files were read; None for topics."""
+    gaps: list[str] = field(default_factory=list)
+    """In words, messages that were passed over because they are gone; the source adds to it."""
+
+    @classmethod
+    def files(cls, config: RunConfig) -> "Inputs":
+        """The event files of a run file.
+
+        Raises:
+            DataError: they are not there, or not what the run file says.
+        """
+        partitions = find_files(config.files, config.tree, config.stage is not None)
+        for stage in (config.tree.names[part.stage] for part in partitions if not part.paths):
+            say(f"no file is of stage {stage}: it never happens in this run")
+        source = FileSource(partitions, config.files, config.csv)
+        return cls("replay", source, Gauge(partitions, config.files))
 
 
 class EventTask:
@@ -21,15 +47,14 @@ class EventTask:
 
     unit = "events"
 
-    def __init__(self, config: RunConfig, directory: RunDirectory, limits: Limits, donor: Donor | None = None) -> None:
-        self.command = "join" if limits.joins_only else "replay"
-        partitions = find_files(config.files, config.tree, config.stage is not None)
-        for stage in (config.tree.names[part.stage] for part in partitions if not part.paths):
-            say(f"no file is of stage {stage}: it never happens in this run")
-        self.pipeline = build(config, directory, partitions, limits)
+    def __init__(
+        self, config: RunConfig, directory: RunDirectory, inputs: "Inputs", limits: Limits, donor: Donor | None = None
+    ) -> None:
+        self.command = "join" if limits.joins_only else inputs.command
+        self.pipeline = build(config, directory, inputs.source, limits)
         self.ends: list[list[int]] = []
         """Rows that were said, and the event time, at each end of the input so far."""
-        self._gauge = Gauge(partitions, config.files)
+        self._gauge = inputs.gauge
         self._config = front_config(config) if limits.joins_only else resolved(config)
         self._limits, self._donor = limits, donor
         self._from: dict[str, Any] | None = None
@@ -58,12 +83,13 @@ class EventTask:
     @property
     def total(self) -> int:
         """Bytes of the files; 0 where that is not known."""
-        return self._gauge.total
+        return 0 if self._gauge is None else self._gauge.total
 
     @property
     def done(self) -> int:
-        """Bytes read."""
-        return self._gauge.read(self.pipeline.parts.source.positions())
+        """Bytes read; events, where there are no files."""
+        gauge = self._gauge
+        return self.taken if gauge is None else gauge.read(self.pipeline.parts.source.positions())
 
     def begin(self, tell: Say) -> None:
         """Forget logs, and start from the donor's learner."""

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jobs.console import Call, Result
-from jobs.eventtask import EventTask
+from jobs.eventtask import EventTask, Inputs
 from jobs.interrupts import Stop
 from jobs.joined import JoinEnd, names_json
 from jobs.lookups import with_lookup_hashes
@@ -50,7 +50,7 @@ def join(call: Call, request: Request) -> Result:
     def work(log: Any, stop: Stop) -> dict[str, Any]:
         log.info("started", command="join", until=request.until, fresh=request.fresh)
         began = time.monotonic()
-        with closing(EventTask(config, directory, limits)) as task:
+        with closing(EventTask(config, directory, Inputs.files(config), limits)) as task:
             runner = Runner(task, Place(directory, store, config.snapshots, log))
             name = runner.to_the_end(stop, started=lambda: directory.write_config(config))
             _joined(task).write(directory.samples)

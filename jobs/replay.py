@@ -1,6 +1,7 @@
 """`streamctr replay`: event files to a learned and judged model, from the newest snapshot to the end of the input."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 from jobs.console import Call, Result
 from jobs.donor import Donor
-from jobs.eventtask import EventTask
+from jobs.eventtask import EventTask, Inputs
 from jobs.interrupts import Stop
 from jobs.lookups import with_lookup_hashes
 from jobs.rundir import RunDirectory, load_run
+from jobs.runfile import RunConfig
 from jobs.runner import Place, Runner, in_directory, learned, moment, refuse_snapshots_of
 from jobs.summary import summary
 from jobs.wiring import Limits
@@ -37,6 +39,15 @@ def replay(call: Call, request: Request) -> Result:
     Raises:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
+    return run(call, request, Inputs.files)
+
+
+def run(call: Call, request: Request, open_inputs: Callable[[RunConfig], Inputs]) -> Result:
+    """A whole pipeline over any events; `open_inputs` is called when the run directory is owned.
+
+    Raises:
+        StreamctrError: as `replay`.
+    """
     limits = Limits(frozen_ms=moment("--frozen", request.frozen), until_ms=moment("--until", request.until))
     config = with_lookup_hashes(load_run(request.run, call.sets).config)
     directory = RunDirectory.of(request.run, request.directory)
@@ -54,13 +65,15 @@ def replay(call: Call, request: Request) -> Result:
     def work(log: Any, stop: Stop) -> dict[str, Any]:
         log.info("started", until=request.until, frozen=request.frozen, fresh=request.fresh)
         began = time.monotonic()
-        with closing(EventTask(config, directory, limits, donor)) as task:
+        inputs = open_inputs(config)
+        with closing(EventTask(config, directory, inputs, limits, donor)) as task:
             runner = Runner(task, Place(directory, store, config.snapshots, log))
             name = runner.to_the_end(stop, started=lambda: directory.write_config(config))
             return {
                 "events": task.pipeline.counts(),
                 "roots": task.pipeline.roots(),
                 **learned(task.back, name),
+                **({"gaps": inputs.gaps} if inputs.gaps else {}),
                 "seconds": round(time.monotonic() - began, 3),
                 "run": str(directory.path),
             }

@@ -34,8 +34,8 @@ from streamctr.snapshot import SnapshotsConfig
 from streamctr.tables import TablesConfig
 from streamctr.training import TrainingConfig
 
-MAY_DIFFER: Final = frozenset({"files", "snapshots"})
-"""Top-level keys that a resume may change: where files lie, and how often and how many snapshots are kept."""
+MAY_DIFFER: Final = frozenset({"files", "kafka", "snapshots"})
+"""Top-level keys that a resume may change: where events lie, and how often and how many snapshots are kept."""
 
 _SHORT_FORMS: Final[dict[tuple[str | int, ...], str]] = {("model",): "name", ("time",): "field", ("files",): "paths"}
 """The key that a word in place of a mapping stands for: `--set model.towers=[64]` works behind `model: esmm`."""

@@ -1,11 +1,9 @@
 """From a run file to a pipeline: every part, built from its block of the config."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from connectors.files import FilePartition, FileSource
 from connectors.logs import JsonLines, SampleLog
 from jobs.lookups import read_lookups
 from jobs.rundir import RunDirectory
@@ -18,6 +16,7 @@ from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
 from streamctr.pipeline import BackHalf, Parts, Pipeline
+from streamctr.ports import Source
 from streamctr.schema import FeaturesConfig
 from streamctr.training import HeldOut, Recipe, Trainer
 
@@ -82,15 +81,13 @@ def back_half(
     return BackHalf(Trainer(recipe(config), judge, frozen_ms, held_out), judge, JsonLines(metrics))
 
 
-def build(
-    config: RunConfig, directory: RunDirectory, partitions: Sequence[FilePartition], limits: Limits = Limits()
-) -> Pipeline:
-    """A pipeline over event files that writes into `directory`, untouched by any event.
+def build(config: RunConfig, directory: RunDirectory, source: Source, limits: Limits = Limits()) -> Pipeline:
+    """A pipeline that writes into `directory`, untouched by any event.
 
     Args:
         config: what the run file says.
         directory: the run's, owned.
-        partitions: the event files.
+        source: where the events come from.
         limits: where it stops learning and reading, and whether it learns at all.
 
     Raises:
@@ -98,7 +95,6 @@ def build(
     """
     funnel, features = config.tree, config.features
     names = Names(config.metrics.slices, parts=features.crosses)
-    source = FileSource(partitions, config.files, config.csv)
     parts = Parts(
         source=source,
         decoder=decoder(config, names),

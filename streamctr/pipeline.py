@@ -91,18 +91,17 @@ class Pipeline:
         orderer = self.parts.orderer
         if orderer.all_ended or (self._until_ms is not None and orderer.watermark_ms() >= self._until_ms):
             return False
-        partition = orderer.behind()
-        block = self.parts.source.poll(partition)
+        block = self.parts.source.poll(orderer.behind())
         decoded = self.parts.decoder.decode(block)
         self._read += decoded.read
         self._counts[:, Outcome.REJECTED] += decoded.rejected
         self._counts[:, Outcome.SKIPPED] += decoded.skipped
         self.parts.dead_letters.write(decoded.letters)
-        late = orderer.push(partition, decoded.events, decoded.derived, decoded.line_of)
+        late = orderer.push(block.partition, decoded.events, decoded.derived, decoded.line_of)
         for events, late_N in ((decoded.events, late), (decoded.derived, late[decoded.line_of])):
             self._counts[:, Outcome.LATE] += np.bincount(events.stage[late_N], minlength=len(self._read))
         if block.ended:
-            orderer.end(partition)
+            orderer.end(block.partition)
         self._release()
         return True
 

@@ -66,4 +66,5 @@ def test_trainer():
     log = wire(PARTITIONS).run().emission_log()
     batches = [log.take(slice(begin, begin + 11)) for begin in range(0, len(log), 11)]
     steps = [lambda t, b=b: (t.feed(b), t.steps, t.weights_sha256()) for b in batches]
-    check_stateful(lambda: wire(PARTITIONS).pipeline.parts.back.trainer, [*steps, lambda t: t.finish(int(log.emit_ms[-1]))])
+    steps.append(lambda t: t.finish(int(log.emit_ms[-1])))
+    check_stateful(lambda: wire(PARTITIONS).pipeline.parts.back.trainer, steps)

@@ -194,8 +194,8 @@ class Side:
     """One of the two pipelines, with its parts wrapped."""
 
     def __init__(self, config: RunConfig, run: Path) -> None:
-        partitions = find_files(config.files, config.tree, mixed=False)
-        self.pipeline = wiring.build(config, RunDirectory(run), partitions)
+        source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
+        self.pipeline = wiring.build(config, RunDirectory(run), source)
         self.clock: dict[str, float] = defaultdict(float)
         parts, clock = self.pipeline.parts, self.clock
         roots: Any = parts.encoder._roots

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from connectors.files import find_files
+from connectors.files import FileSource, find_files
 from jobs import wiring
 from jobs.demo import RUN_FILE
 from jobs.rundir import RunDirectory, load_run
@@ -51,9 +51,9 @@ def sizes(pipeline: Pipeline) -> dict[str, int]:
 def replay(folder: Path) -> dict[str, Any]:
     """Run over the files in `folder`; the largest size that each state had, and the peak of resident memory."""
     config = load_run(RUN_FILE, [f"files={folder}/*.jsonl", *SETTINGS]).config
-    partitions = find_files(config.files, config.tree, mixed=False)
+    source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
     with tempfile.TemporaryDirectory() as name:
-        pipeline = wiring.build(config, RunDirectory(Path(name)), partitions)
+        pipeline = wiring.build(config, RunDirectory(Path(name)), source)
         largest: dict[str, int] = {}
         while pipeline.advance():
             largest = {state: max(size, largest.get(state, 0)) for state, size in sizes(pipeline).items()}

@@ -27,7 +27,7 @@ import orjson
 import torch
 from torch import nn
 
-from connectors.files import find_files
+from connectors.files import FileSource, find_files
 from jobs import wiring
 from jobs.demo import RUN_FILE
 from jobs.rundir import RunDirectory, load_run
@@ -104,8 +104,8 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         config = load_run(RUN_FILE, [f"files={folder}/data/*.jsonl", *SETTINGS]).config
-        partitions = find_files(config.files, config.tree, mixed=False)
-        self.pipeline = wiring.build(config, RunDirectory(folder / "run"), partitions)
+        source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
+        self.pipeline = wiring.build(config, RunDirectory(folder / "run"), source)
         self.clock: dict[str, float] = defaultdict(float)
         self.calls: list[tuple[str, tuple[SampleBatch, ...]]] = []
         self._wrap()

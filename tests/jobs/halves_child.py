@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 from connectors.files import FileSource
-from jobs import wiring
+from jobs import eventtask
 from jobs.cli import main
 from jobs.runner import Runner
 
@@ -24,5 +24,5 @@ if __name__ == "__main__":
         return advance(self, progress)
 
     Runner._advance = advance_or_die
-    wiring.FileSource = partial(FileSource, block_bytes=2_000)
+    eventtask.FileSource = partial(FileSource, block_bytes=2_000)
     main()

@@ -15,7 +15,7 @@ from test_cli import RUN, START_MS, streamctr, write_events
 
 from connectors.files import FileSource
 from connectors.logs import read_samples
-from jobs import wiring
+from jobs import eventtask
 from jobs.runner import Runner
 from streamctr.samples import SampleBatch
 from streamctr.testing import same
@@ -28,7 +28,7 @@ LEARNED = ["events", "roots", "judged", "judged_from", "slices", "slices_from", 
 def here(tmp_path, monkeypatch):
     """A working directory with events, read in many small blocks, and a run file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(wiring, "FileSource", partial(FileSource, block_bytes=2_000))
+    monkeypatch.setattr(eventtask, "FileSource", partial(FileSource, block_bytes=2_000))
     write_events(tmp_path / "events")
     (tmp_path / "ads.yaml").write_text(RUN)
     return tmp_path
