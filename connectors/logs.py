@@ -9,48 +9,16 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from connectors.appended import AppendedFile
 from streamctr.errors import DataError
 from streamctr.samples import SampleBatch
-
-
-class _AppendedFile:
-    """A file that only grows, but for what `truncate` takes back; its folder is made where there is none."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._file = path, open(path, "ab")  # noqa: SIM115
-
-    def append(self, payload: bytes) -> None:
-        self._file.write(payload)
-
-    def size(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> int:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self.size()
-
-    def truncate(self, size_bytes: int) -> None:
-        if self.size() < size_bytes:
-            raise DataError(
-                f"{self._path} has {self.size()} bytes where {size_bytes} were saved with the snapshot; "
-                "put the file back as it was, or start with --fresh"
-            )
-        self._file.truncate(size_bytes)
-        self._file.seek(size_bytes)
-
-    def close(self) -> None:
-        if not self._file.closed:
-            self.flush()
-            self._file.close()
 
 
 class JsonLines:
     """A log of records, one JSON object a line; NaN and infinity become null."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = _AppendedFile(Path(path))
+        self._file = AppendedFile(Path(path))
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """Append; on disk after `flush`."""
@@ -90,7 +58,7 @@ class SampleLog:
         self._folder, self._part_bytes = Path(folder), part_bytes
         parts = _parts(self._folder) or [self._folder / "part-0.arrows"]
         self._before = [path.stat().st_size for path in parts[:-1]]
-        self._file = _AppendedFile(parts[-1])
+        self._file = AppendedFile(parts[-1])
 
     def write(self, batch: SampleBatch) -> None:
         """Append rows; on disk after `flush`."""
@@ -99,7 +67,7 @@ class SampleLog:
         if self._file.size() >= self._part_bytes:
             self._before.append(self._file.flush())
             self._file.close()
-            self._file = _AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
+            self._file = AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
         records = _to_arrow(batch)
         if self._file.size() == 0:
             self._file.append(records.schema.serialize())
@@ -120,7 +88,7 @@ class SampleLog:
             self._file.close()
             (self._folder / f"part-{len(self._before)}.arrows").unlink()
             self._before.pop()
-            self._file = _AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
+            self._file = AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
         self._file.truncate(size_bytes - sum(self._before))
 
     def close(self) -> None:

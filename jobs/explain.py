@@ -5,18 +5,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
 from connectors.files import FileSource, find_files
+from connectors.scores import read_score
 from jobs.console import Call, Result
 from jobs.encoded import encode, texts_of
 from jobs.progress import Gauge, Progress
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
-from jobs.scoring import Scorer
+from jobs.scoring import Scorer, probabilities
 from jobs.summary import figures_table
 from jobs.wiring import decoder, encoder, joiner, no_events
 from streamctr.decode import Decoded
@@ -27,11 +29,9 @@ from streamctr.heads import heads
 from streamctr.names import Names
 from streamctr.order import LAST_MS, Orderer
 from streamctr.ports import RawBlock
-from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, SampleBatch
+from streamctr.samples import NEVER_MS, SAYS, SampleBatch
 from streamctr.schema import instant_text
 from streamctr.snapshot import SnapshotStore
-
-_SAYS: Final = {OBSERVED: "observed", LATE: "late", FINAL: "final", ABSENT: "absent"}
 
 
 @dataclass(slots=True)
@@ -70,8 +70,9 @@ def explain(call: Call, run: Path, event_id: str) -> Result:
             f"no event of {run} has the id {event_id}; it is the value of {', '.join(config.key)}"
             + (", joined by :" if len(config.key) > 1 else "")
         )
-    score = _score(config, RunDirectory.of(run), story)
-    result = _result(config, story, event_id) | {"score": score}
+    directory = RunDirectory.of(run)
+    scores = {"served": _served(config, directory, story), "score": _score(config, directory, story)}
+    result = _result(config, story, event_id) | scores
     call.show(*_shown(result))
     return result, 0
 
@@ -193,15 +194,26 @@ def _root_of(config: RunConfig, event_id: str) -> np.uint64:
     return np.uint64(hash_text(event_id))
 
 
+def _served(config: RunConfig, directory: RunDirectory, story: _Story) -> dict[str, float] | None:
+    """What the root was scored with when it came, where the run keeps its samples."""
+    ordinals = [int(rows.ordinal[rows.arrived][0]) for rows in story.rows if rows.arrived.any()]
+    logits = read_score(directory.samples, ordinals[0]) if ordinals else None
+    return None if logits is None else _by_head(config, probabilities(logits[None], config.tree))
+
+
+def _by_head(config: RunConfig, probabilities_1H: NDArray[np.float64]) -> dict[str, float]:
+    names = [head.name for head in heads(config.tree)]
+    return {name: float(p) for name, p in zip(names, probabilities_1H[0], strict=True)}
+
+
 def _score(config: RunConfig, directory: RunDirectory, story: _Story) -> dict[str, Any] | None:
     """What the newest snapshot's weights give the root as it was encoded; not what it was served with."""
     arrived = [rows.take(rows.arrived) for rows in story.rows if rows.arrived.any()]
     snapshot = SnapshotStore(directory.snapshots, config.snapshots.keep).newest()[0] if arrived else None
     if snapshot is None:
         return None
-    probabilities = Scorer(config, snapshot.arrays).probabilities(arrived[0].take(slice(0, 1)))[0]
-    names = [head.name for head in heads(config.tree)]
-    return {"snapshot": snapshot.name, **{name: float(p) for name, p in zip(names, probabilities, strict=True)}}
+    found = Scorer(config, snapshot.arrays).probabilities(arrived[0].take(slice(0, 1)))
+    return {"snapshot": snapshot.name, **_by_head(config, found)}
 
 
 def _result(config: RunConfig, story: _Story, event_id: str) -> dict[str, Any]:
@@ -224,7 +236,7 @@ def _rows(batch: SampleBatch, stages: tuple[str, ...]) -> Iterator[dict[str, Any
     for row in range(len(batch)):
         said = {
             stage: {
-                "says": [word for bit, word in _SAYS.items() if batch.says[row, k] & bit],
+                "says": [word for bit, word in SAYS.items() if batch.says[row, k] & bit],
                 "label": int(batch.label[row, k]),
             }
             for k, stage in enumerate(stages)
@@ -263,6 +275,13 @@ def _shown(result: dict[str, Any]) -> Iterator[Any]:
         said = [f"{stage} {' '.join(of['says'])} {of['label']}" for stage, of in row["says"].items()]
         rows.add_row(f"{row['ordinal']}", row["emitted"], " · ".join(said) or "arrived")
     yield rows
+    yield from _shown_scores(result)
+
+
+def _shown_scores(result: dict[str, Any]) -> Iterator[Any]:
+    if result["served"] is not None:
+        served = " · ".join(f"{name} {p:.5f}" for name, p in result["served"].items())
+        yield Text(f"\nserved     {served}, when it came")
     if result["score"] is not None:
         scores = " · ".join(f"{name} {p:.5f}" for name, p in result["score"].items() if name != "snapshot")
         yield Text(f"\nscore      {scores}, by the weights of snapshot {result['score']['snapshot']}, not of its time")

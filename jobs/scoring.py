@@ -16,6 +16,7 @@ from streamctr.heads import heads
 from streamctr.names import Names
 from streamctr.ports import Arrays, RawBlock
 from streamctr.samples import SampleBatch
+from streamctr.schema import Funnel
 from streamctr.training import Learner
 
 _ENCODER = "encoder/"
@@ -28,14 +29,13 @@ class Scorer:
     Args:
         config: of the run.
         arrays: of the snapshot.
-        names: given the texts of what is encoded.
 
     Raises:
         ConfigError: the snapshot is of a run with other features, or another model.
     """
 
-    def __init__(self, config: RunConfig, arrays: Arrays, names: Names | None = None) -> None:
-        self._config, self._names = config, names or Names(())
+    def __init__(self, config: RunConfig, arrays: Arrays) -> None:
+        self._config, self._names = config, Names(())
         self._encoder: Encoder = encoder(config, self._names)
         self._encoder.restore(_part(arrays, _ENCODER))
         self._learner = Learner(recipe(config))
@@ -50,10 +50,8 @@ class Scorer:
         return self.probabilities(self._encoder.encode_roots(self._decode(messages)))
 
     def probabilities(self, roots: SampleBatch) -> NDArray[np.float64]:
-        """Probabilities (N, heads) of encoded roots: along a head's path, the product of the conditional ones."""
-        given_NS = 1.0 / (1.0 + np.exp(-self._learner.score(roots).astype(np.float64)))
-        along = [given_NS[:, [place - 1 for place in head.path]].prod(axis=1) for head in heads(self._config.tree)]
-        return np.stack(along, axis=1)
+        """Probabilities (N, heads) of encoded roots."""
+        return probabilities(self._learner.score(roots), self._config.tree)
 
     def _decode(self, messages: Sequence[Mapping[str, Any]]) -> EventBatch:
         lines = [_line(place, message) for place, message in enumerate(messages, start=1)]
@@ -75,6 +73,12 @@ def _line(place: int, message: Mapping[str, Any]) -> bytes:
         return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:
         raise DataError(f"event {place} cannot be scored: {error}; give texts, numbers, lists and mappings") from None
+
+
+def probabilities(logits_NS: NDArray[np.float32], funnel: Funnel) -> NDArray[np.float64]:
+    """Probabilities (N, heads) of conditional logits: along a head's path, the product of the conditional ones."""
+    given_NS = 1.0 / (1.0 + np.exp(-logits_NS.astype(np.float64)))
+    return np.stack([given_NS[:, [place - 1 for place in head.path]].prod(axis=1) for head in heads(funnel)], axis=1)
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

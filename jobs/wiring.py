@@ -5,6 +5,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from connectors.logs import JsonLines, SampleLog
+from connectors.scores import ScoreLog
 from jobs.lookups import read_lookups
 from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig
@@ -78,7 +79,8 @@ def back_half(
         ConfigError: parts do not fit one another.
     """
     judge = Judge(config.metrics, config.tree, config.features, names)
-    return BackHalf(Trainer(recipe(config), judge, frozen_ms, held_out), judge, JsonLines(metrics))
+    scores = ScoreLog(metrics.parent / "samples") if config.samples else None
+    return BackHalf(Trainer(recipe(config), judge, frozen_ms, held_out, scores), judge, JsonLines(metrics), scores)
 
 
 def build(config: RunConfig, directory: RunDirectory, source: Source, limits: Limits = Limits()) -> Pipeline:

@@ -16,7 +16,7 @@ from streamctr.join import Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import LAST_MS, Orderer
-from streamctr.ports import Arrays, SampleSink, Sink, Source, Stateful, pack_text, unpack_text
+from streamctr.ports import Arrays, SampleSink, ScoreSink, Sink, Source, Stateful, pack_text, unpack_text
 from streamctr.samples import SampleBatch
 from streamctr.training import Trainer
 
@@ -24,8 +24,11 @@ from streamctr.training import Trainer
 class BackHalf:
     """Samples to a trained and judged model: scores, learns and judges what it is fed, and writes lines of figures."""
 
-    def __init__(self, trainer: Trainer, judge: Judge, metrics: Sink) -> None:
+    def __init__(self, trainer: Trainer, judge: Judge, metrics: Sink, scores: ScoreSink | None = None) -> None:
         self.trainer, self.judge, self._metrics = trainer, judge, metrics
+        self._logs: dict[str, Sink | ScoreSink] = {"metrics": metrics}
+        if scores is not None:
+            self._logs["scores"] = scores
 
     def feed(self, samples: SampleBatch) -> None:
         """Take the next rows of the emission log."""
@@ -36,22 +39,25 @@ class BackHalf:
         self._metrics.write(self.trainer.finish(now_ms))
 
     def state(self) -> Arrays:
-        """The trainer, with the judge, whose figures follow from what it scored; and the lines, now on disk."""
+        """The trainer, with the judge, whose figures follow from what it scored; and how far the logs go, on disk."""
         arrays = {f"trainer/{name}": array for name, array in self.trainer.state().items()}
-        return arrays | {"size.metrics": np.array([self._metrics.flush()])}
+        return arrays | {f"size.{name}": np.array([log.flush()]) for name, log in self._logs.items()}
 
     def restore(self, arrays: Arrays) -> None:
-        """Become the half that gave `arrays`; lines that came after are forgotten."""
+        """Become the half that gave `arrays`; lines and scores that came after are forgotten."""
         self.trainer.restore(_below("trainer/", arrays))
-        self._metrics.truncate(int(arrays["size.metrics"][0]))
+        for name, log in self._logs.items():
+            log.truncate(int(arrays[f"size.{name}"][0]))
 
     def forget(self) -> None:
-        """Write all lines again: they left no snapshot."""
-        self._metrics.truncate(0)
+        """Write all lines and scores again: they left no snapshot."""
+        for log in self._logs.values():
+            log.truncate(0)
 
     def close(self) -> None:
         """Give back files."""
-        self._metrics.close()
+        for log in self._logs.values():
+            log.close()
 
 
 @dataclass(frozen=True, slots=True)

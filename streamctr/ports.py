@@ -134,6 +134,26 @@ class SampleSink(Protocol):
         ...
 
 
+class ScoreSink(Protocol):
+    """The scores of roots, kept."""
+
+    def write(self, ordinal: NDArray[np.int64], logits_NS: NDArray[np.float32]) -> None:
+        """Append the conditional logits of N roots, by the ordinals of their first rows; on disk after `flush`."""
+        ...
+
+    def flush(self) -> int:
+        """Make everything durable; the length in bytes that a snapshot keeps."""
+        ...
+
+    def truncate(self, size_bytes: int) -> None:
+        """Forget what was written after that length."""
+        ...
+
+    def close(self) -> None:
+        """Flush and give the file back."""
+        ...
+
+
 def pack_text(text: str) -> NDArray[np.uint8]:
     """A text as an array that snapshots can hold."""
     return np.frombuffer(text.encode(), np.uint8)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from streamctr import feedback
 from streamctr.errors import NonFiniteError
-from streamctr.ports import Arrays
+from streamctr.ports import Arrays, ScoreSink
 from streamctr.samples import ABSENT, FINAL, NEVER_MS, SampleBatch
 from streamctr.training.config import Recipe
 from streamctr.training.learner import Learner
@@ -71,9 +71,14 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, judge: Judge, frozen_ms: int | None = None, held_out: HeldOut | None = None
+        self,
+        recipe: Recipe,
+        judge: Judge,
+        frozen_ms: int | None = None,
+        held_out: HeldOut | None = None,
+        scores: ScoreSink | None = None,
     ) -> None:
-        """Start untrained.
+        """Start untrained; `scores` keeps what every root was scored with.
 
         Raises:
             ConfigError: the parts of the recipe do not fit one another.
@@ -84,7 +89,7 @@ class Trainer:
         self.skipped = 0
         """Steps that were not, because something was not finite."""
         self.scored_rows = 0
-        self._training, self._judge = recipe.training, judge
+        self._training, self._judge, self._scores = recipe.training, judge, scores
         self._entire_space = recipe.model.entire_space
         self._frozen_ms = _FOREVER if frozen_ms is None else frozen_ms + 1  # what timers say then is from before
         self._frozen = False
@@ -200,7 +205,10 @@ class Trainer:
         if not len(self._queues["score"]):
             return
         rows = self._queues["score"].pop()
-        self._judge.scored(rows, self.learner.score(rows))
+        logits_NS = self.learner.score(rows)
+        if self._scores is not None:
+            self._scores.write(rows.ordinal, logits_NS)
+        self._judge.scored(rows, logits_NS)
         self.scored_rows += len(rows)
         if not self._frozen:
             self.learner.moments.update(self._teaching(rows).numbers_NM)

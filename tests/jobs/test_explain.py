@@ -79,6 +79,19 @@ def test_every_event_of_a_root_has_its_place_and_outcome(run):
     assert found["score"]["snapshot"] == "000000000012"
 
 
+def test_a_run_that_keeps_its_samples_tells_what_the_root_was_served_with(run, capsys):
+    assert told(run, "a:1")["served"] is None
+    replay(Call(("samples=true", "metrics.tick=5s"), True), Request(run, fresh=True))
+    served = told(run, "a:1")["served"]
+    assert served["click"] == pytest.approx(0.5)  # the first root of all met a model that had learned nothing
+    assert served["click&buy"] == pytest.approx(0.25)
+    later = told(run, "f")
+    assert later["served"]["click"] != pytest.approx(0.5, abs=1e-4)
+    assert set(later["score"]) - {"snapshot"} == set(later["served"])
+    explain(Call(), run, "f")
+    assert "when it came" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("root", "outcomes"),
     [("b", ["joined", "expired"]), ("g", ["orphan"]), ("e", ["late"]), ("f", ["joined"])],
@@ -135,3 +148,13 @@ def test_an_id_that_no_integer_key_can_have_is_an_error_that_says_so(run):
     for event_id in ("abc", "9223372036854775808", "1.0"):
         with pytest.raises(DataError, match=f'"{event_id}" is no whole number of 64 bits, and types says that id is'):
             explain(Call((), True), run, event_id)
+
+
+def test_kept_scores_are_the_same_whether_a_run_stopped_on_the_way_or_not(run, tmp_path):
+    settings = ("samples=true", "metrics.tick=5s")
+    replay(Call(settings, True), Request(run, directory=tmp_path / "whole"))
+    replay(Call(settings, True), Request(run, directory=tmp_path / "parts", until="2022-04-15T05:20:30Z"))
+    replay(Call(settings, True), Request(run, directory=tmp_path / "parts"))
+    whole, parts = ((tmp_path / name / "samples" / "scores.arrows").read_bytes() for name in ("whole", "parts"))
+    assert len(whole) > 100
+    assert parts == whole
