@@ -53,8 +53,9 @@ class MemorySource:
         return orjson.dumps(self._next).decode()
 
     def seek(self, positions: str) -> None:
-        """Go to what `positions` said."""
-        self._next = orjson.loads(positions)
+        """Go to what `positions` said; partitions that came after it stand behind the others."""
+        said = orjson.loads(positions)
+        self._next = said + [0] * (len(self._partitions) - len(said))
 
     def close(self) -> None:
         """Nothing to give back."""

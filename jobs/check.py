@@ -10,7 +10,7 @@ from rich.text import Text
 
 from connectors.files import FilePartition, find_files
 from jobs.console import Call, Result, mistakes_json, say
-from jobs.encoded import Roots, encode, fullness, shown, table_of, texts_of
+from jobs.encoded import Roots, encode, fullness, fullness_text, shown, table_of, texts_of
 from jobs.findings import Findings
 from jobs.mistakes import mended
 from jobs.namedfields import absent_fields, unreadable
@@ -82,7 +82,7 @@ def _look_at(call: Call, document: Document, config: RunConfig, mistakes: list[M
         plain["roots"] = roots = shown(config, look.roots, look.beginnings, look.decoded)
         plain["lookups"] = look.roots.found
         notes += _lost(config, look.roots)
-        lines.append(f"  tables     {findings.tables(plain['tables'])}")
+        lines.append(f"  tables     {fullness_text(plain['tables'])}")
     call.show(Text("\n".join([*lines, *(f"  note       {note}" for note in notes)]) + "\n"))
     if roots:
         root = config.tree.names[0]

@@ -81,5 +81,7 @@ def _snapshot(path: Path) -> tuple[Snapshot, Path]:
     if refused and snapshot is None:
         raise refused[0]
     if snapshot is None:
-        raise ConfigError(f"--from {path} is neither a snapshot nor the directory of a run that has one")
+        raise ConfigError(
+            f"--from {path} is neither a snapshot nor the directory of a run that has one; name one such as runs/NAME"
+        )
     return snapshot, folder

@@ -48,7 +48,7 @@ class EventTask:
     unit = "events"
 
     def __init__(
-        self, config: RunConfig, directory: RunDirectory, inputs: "Inputs", limits: Limits, donor: Donor | None = None
+        self, config: RunConfig, directory: RunDirectory, inputs: Inputs, limits: Limits, donor: Donor | None = None
     ) -> None:
         self.command = "join" if limits.joins_only else inputs.command
         self.pipeline = build(config, directory, inputs.source, limits)

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from jobs.encoded import fullness_text
 from jobs.runfile import RunConfig
 from jobs.sample import MESSAGES, Beginning, Decoded, Seen, messages_of, named_roots, parse, text_of
 from streamctr.decode import OTHER
@@ -54,10 +53,6 @@ class Findings:
         findings._windows()
         findings._features()
         return findings
-
-    def tables(self, tables: dict[str, dict[str, Any]]) -> str:
-        """How full the tables get, in a line."""
-        return fullness_text(tables)
 
     def _counts(self) -> None:
         decoded, names = self.decoded, self.config.tree.names

@@ -13,7 +13,6 @@ from jobs.console import Call, Result
 from jobs.eventtask import EventTask, Inputs
 from jobs.interrupts import Stop
 from jobs.joined import JoinEnd, names_json
-from jobs.lookups import with_lookup_hashes
 from jobs.rundir import RunDirectory, load_run
 from jobs.runner import Place, Runner, in_directory, moment, refuse_snapshots_of
 from jobs.summary import events_table
@@ -38,7 +37,7 @@ def join(call: Call, request: Request) -> Result:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
     limits = Limits(until_ms=moment("--until", request.until), joins_only=True)
-    config = with_lookup_hashes(load_run(request.run, call.sets).config)
+    config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
     store = SnapshotStore(directory.joined, config.snapshots.keep)
 

@@ -18,7 +18,7 @@ from jobs.runfile import RunConfig, RunFile
 from jobs.scoring import Scorer
 from streamctr.errors import DataError
 from streamctr.heads import heads
-from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, SampleBatch
+from streamctr.samples import NEVER_MS, SAYS, SampleBatch
 from streamctr.snapshot import SnapshotStore
 
 
@@ -112,8 +112,7 @@ class Run:
         return pa.table({head.name: probabilities[:, place] for place, head in enumerate(heads(self.config.tree))})
 
 
-_WORDS = {OBSERVED: "observed", LATE: "late", FINAL: "final", ABSENT: "absent"}
-_SAID = np.array([" ".join(word for bit, word in _WORDS.items() if says & bit) for says in range(16)])
+_SAID = np.array([" ".join(word for bit, word in SAYS.items() if says & bit) for says in range(16)])
 
 
 def _table(batch: SampleBatch, config: RunConfig) -> Any:

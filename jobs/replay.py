@@ -11,7 +11,6 @@ from jobs.console import Call, Result
 from jobs.donor import Donor
 from jobs.eventtask import EventTask, Inputs
 from jobs.interrupts import Stop
-from jobs.lookups import with_lookup_hashes
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
 from jobs.runner import Place, Runner, in_directory, learned, moment, refuse_snapshots_of
@@ -39,20 +38,19 @@ def replay(call: Call, request: Request) -> Result:
     Raises:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
-    return run(call, request, Inputs.files)
+    return run(call, request, lambda config, _: Inputs.files(config))
 
 
-def run(call: Call, request: Request, open_inputs: Callable[[RunConfig], Inputs]) -> Result:
-    """A whole pipeline over any events; `open_inputs` is called when the run directory is owned.
+def run(call: Call, request: Request, open_inputs: Callable[[RunConfig, Any], Inputs]) -> Result:
+    """A whole pipeline over any events; `open_inputs` is called with the log when the run directory is owned.
 
     Raises:
         StreamctrError: as `replay`.
     """
     limits = Limits(frozen_ms=moment("--frozen", request.frozen), until_ms=moment("--until", request.until))
-    config = with_lookup_hashes(load_run(request.run, call.sets).config)
+    config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
     donor = None if request.start is None else Donor.load(request.start, config)  # before --fresh may delete it
-
     store = SnapshotStore(directory.snapshots, config.snapshots.keep)
 
     def clear() -> None:
@@ -65,7 +63,7 @@ def run(call: Call, request: Request, open_inputs: Callable[[RunConfig], Inputs]
     def work(log: Any, stop: Stop) -> dict[str, Any]:
         log.info("started", until=request.until, frozen=request.frozen, fresh=request.fresh)
         began = time.monotonic()
-        inputs = open_inputs(config)
+        inputs = open_inputs(config, log)
         with closing(EventTask(config, directory, inputs, limits, donor)) as task:
             runner = Runner(task, Place(directory, store, config.snapshots, log))
             name = runner.to_the_end(stop, started=lambda: directory.write_config(config))

@@ -73,7 +73,9 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise ConfigError(f"{self.path} cannot be a run directory: {error.strerror}") from None
+            raise ConfigError(
+                f"{self.path} cannot be a run directory: {error.strerror}; choose another with --run"
+            ) from None
         try:
             self._lock(lock)
             yield
@@ -118,7 +120,9 @@ def config_path(run: Path) -> Path:
         ConfigError: the directory has none.
     """
     if run.is_dir() and not (run / _RUN_FILE).exists():
-        raise ConfigError(f"{run} is not a run directory: it holds no {_RUN_FILE}")
+        raise ConfigError(
+            f"{run} is not a run directory: it holds no {_RUN_FILE}; name a run file, or the directory of a run"
+        )
     return run / _RUN_FILE if run.is_dir() else run
 
 

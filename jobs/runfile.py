@@ -1,6 +1,6 @@
 """The run file: one YAML document that says what the events are, what is learned and how it is judged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from connectors.files import FilesConfig
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.topics import stages_of
 from jobs.mistakes import mistakes_of
 from jobs.runchecks import cross_checks
 from jobs.yamlmarks import Document, Mistake, MistakesError, did_you_mean, load_document
@@ -34,7 +35,7 @@ from streamctr.snapshot import SnapshotsConfig
 from streamctr.tables import TablesConfig
 from streamctr.training import TrainingConfig
 
-MAY_DIFFER: Final = frozenset({"files", "kafka", "snapshots"})
+_MAY_DIFFER: Final = frozenset({"files", "kafka", "snapshots"})
 """Top-level keys that a resume may change: where events lie, and how often and how many snapshots are kept."""
 
 _SHORT_FORMS: Final[dict[tuple[str | int, ...], str]] = {("model",): "name", ("time",): "field", ("files",): "paths"}
@@ -90,10 +91,9 @@ class RunConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """A run's config, and where each of its words stands."""
+    """A run file that was read, typed and found without mistakes."""
 
     config: RunConfig
-    document: Document
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "RunFile":
@@ -115,7 +115,7 @@ class RunFile:
         config, mistakes = examine(document)
         if config is None or mistakes:
             raise MistakesError(mistakes)
-        return cls(config, document)
+        return cls(config)
 
 
 def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
@@ -128,9 +128,9 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"there is no run file {path}") from None
+        raise ConfigError(f"there is no run file {path}; name one, or the directory of a run") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as text: {error}") from None
+        raise ConfigError(f"{path} cannot be read as text: {error}; a run file is YAML in UTF-8") from None
     return _overridden(text, str(path), overrides)
 
 
@@ -154,7 +154,7 @@ def examine(document: Document) -> tuple[RunConfig | None, list[Mistake]]:
 
 
 def _fit_checks(config: RunConfig, document: Document) -> list[Mistake]:
-    """What a well-formed funnel does not have, or the model does not take."""
+    """What a well-formed funnel does not have, the model does not take, or topics are not of."""
     names = [head.name for head in heads(config.tree)]
     mistakes = [
         document.mistake(("training", "base_rate", name), f'"{name}" is no head', did_you_mean(name, names), key=True)
@@ -162,10 +162,13 @@ def _fit_checks(config: RunConfig, document: Document) -> list[Mistake]:
         if name not in names
     ]
     model = ("model", "name") if document.has(("model", "name")) else ("model",)
-    checks = (
+    kafka, mixed = config.kafka, config.stage is not None
+    topics = ("kafka", "topics" if document.has(("kafka", "topics")) else "topic")
+    checks: tuple[tuple[tuple[str, ...], Callable[[], Any]], ...] = (
         (model, lambda: config.model.rows(config.tree, config.tables.width, config.tables.init_std)),
         (model, lambda: config.model.check(config.features)),
         (("training", "delayed_feedback"), lambda: feedback.check(config.training.delayed_feedback, config.tree)),
+        (topics, lambda: None if kafka is None else stages_of(kafka, config.tree, mixed)),
     )
     for path, check in checks:
         try:
@@ -187,7 +190,7 @@ def resolved_yaml(config: RunConfig) -> str:
 
 def config_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two `resolved` configs, one line a key, but for what a resume may change."""
-    return [line for line in _diff(old, new, "") if line.split(".")[0].split(":")[0] not in MAY_DIFFER]
+    return [line for line in _diff(old, new, "") if line.split(".")[0].split(":")[0] not in _MAY_DIFFER]
 
 
 def _diff(old: Any, new: Any, path: str) -> list[str]:

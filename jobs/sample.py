@@ -4,7 +4,6 @@ Legend: K stages, N events.
 """
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from connectors.files import FilePartition, FileSource
 from jobs.runfile import RunConfig
 from jobs.wiring import decoder
+from streamctr.decode import reason_kind
 from streamctr.decode.cells import Parsed
 from streamctr.decode.csv import parse_csv
 from streamctr.decode.jsonlines import JsonLines
@@ -33,8 +33,6 @@ MESSAGES: Final = 1_000
 _PARTITIONS: Final = 10
 """Of one stage are read at most, and files looked into for their first times."""
 _BLOCK_BYTES: Final = 1 << 16
-_VALUE: Final = re.compile(r" is .*, (?=not |none of )", re.DOTALL)
-"""The value that a reason shows, which is another in each message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ class Decoded:
     def reasons(self, stage: str | None = None) -> dict[str, int]:
         """Why messages, of a stage or of all, were rejected: the commonest first, each with the value of the first."""
         letters = [letter["reason"] for letter in self.letters if stage in (None, letter["stage"])]
-        kinds = Counter(_VALUE.sub(" is ", reason) for reason in letters)
-        first = {_VALUE.sub(" is ", reason): reason for reason in reversed(letters)}
+        kinds = Counter(map(reason_kind, letters))
+        first = {reason_kind(reason): reason for reason in reversed(letters)}
         return {first[kind]: times for kind, times in kinds.most_common()}
 
 

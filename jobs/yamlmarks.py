@@ -5,8 +5,9 @@ the config's declared types decide.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import yaml
@@ -16,6 +17,7 @@ from streamctr.errors import ConfigError
 Path = tuple[str | int, ...]
 """Where something stands in a document: keys and, within lists, places."""
 
+_SECRET: Final = re.compile(r"""((?<![A-Za-z])password["']?\s*[:=]\s*)(?!["']?(?:env|file):)(\S.*)""", re.IGNORECASE)
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -32,13 +34,13 @@ class Span:
 
     def head(self) -> str:
         """`FILE:LINE:COLUMN`, or the option as it was given."""
-        return f"{self.name}:{self.line}:{self.column}" if self.line else self.text
+        return f"{self.name}:{self.line}:{self.column}" if self.line else masked(self.text)
 
     def underlined(self, hint: str) -> str:
         """The line with its number, and the token underlined on the next."""
         number = f"{self.line:>4}" if self.line else "    "
         before = "".join("\t" if char == "\t" else " " for char in self.text[: self.column - 1])
-        return f"{number} | {self.text}\n     | {before}{'^' * self.width} {hint}".rstrip()
+        return f"{number} | {masked(self.text)}\n     | {before}{'^' * self.width} {hint}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -122,7 +124,10 @@ class Document:
 
     def mistake(self, path: Path, message: str, hint: str = "", key: bool = False) -> Mistake:
         """A mistake at the value of `path`, or at its key."""
-        return Mistake(self.key_span(path) if key else self.span(path), message, hint, path)
+        span = self.key_span(path) if key else self.span(path)
+        if path[-1:] == ("password",) and not key:  # it may stand in a line of its own
+            span = replace(span, text=masked(span.text[: span.column - 1]) + "*" * len(span.text[span.column - 1 :]))
+        return Mistake(span, message, hint, path)
 
     def mapping(self, path: Path) -> dict[str, Any]:
         """The mapping at `path`; an empty one where there is something else."""
@@ -268,6 +273,15 @@ class _Reader:
         text = self.lines[start.line] if start.line < len(self.lines) else ""
         stop = end.column if end.line == start.line else len(text) - self.before
         return Span(line, start.column + 1 + self.before, max(stop - start.column, 1), self.name, text)
+
+
+def masked(text: str) -> str:
+    """A line as it may be shown: of the same width, and without what stands behind `password`, but for a reference.
+
+    >>> masked("sasl: {username: me, password: hunter2}"), masked("password: env:KAFKA_PASSWORD")
+    ('sasl: {username: me, password: ********', 'password: env:KAFKA_PASSWORD')
+    """
+    return _SECRET.sub(lambda found: found[1] + "*" * len(found[2]), text)
 
 
 def dotted(path: Path) -> str:

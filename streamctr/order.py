@@ -117,7 +117,9 @@ class Orderer:
         return arrays | {f"held.{name}": getattr(self._held, name) for name in self._held.__slots__}
 
     def restore(self, arrays: Arrays) -> None:
-        """Become the orderer that gave `arrays`."""
-        self._newest_ms, self._ended = arrays["newest_ms"].copy(), arrays["ended"].copy()
+        """Become the orderer that gave `arrays`; partitions that it did not have stand behind, and begin."""
+        new = len(self._newest_ms) - len(arrays["newest_ms"])  # never fewer: the source misses those that are gone
+        self._newest_ms = np.append(arrays["newest_ms"], np.full(new, FIRST_MS))
+        self._ended = np.append(arrays["ended"], np.zeros(new, np.bool_))
         self._released_ms, self._newest_released_ms = (int(value) for value in arrays["scalars"])
         self._held = EventBatch(*(arrays[f"held.{name}"].copy() for name in self._held.__slots__))

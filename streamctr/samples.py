@@ -13,6 +13,9 @@ FINAL: Final = 4
 ABSENT: Final = 8
 """The bits of `SampleBatch.says`; a row that says nothing of any stage is an arrived root, to be scored."""
 
+SAYS: Final = {OBSERVED: "observed", LATE: "late", FINAL: "final", ABSENT: "absent"}
+"""The bits in words, for people."""
+
 NEVER_MS: Final = np.iinfo(np.int64).min
 """In `at_ms`: the stage had not happened when the row left."""
 

@@ -18,6 +18,8 @@ Place = tuple[str, int]
 """A partition: its topic and its number."""
 
 _CLOSE_MS: Final = 3_000
+_ANSWER_MS: Final = 1_000
+"""Short: a signal that comes meanwhile is to be seen soon."""
 
 
 class OutOfRangeError(Exception):
@@ -74,6 +76,16 @@ class KafkaClient:
         """One behind the newest offset of each partition, as far as its transactions are finished."""
         with self._asking():
             return dict(self._consumer.end_offsets(self._all, timeout_ms=REQUEST_MS))
+
+    def answers(self) -> bool:
+        """Whether a broker says soon where the partitions end; whatever else is wrong, `poll` says."""
+        try:
+            self._consumer.end_offsets(self._all, timeout_ms=_ANSWER_MS)
+        except errors.AuthorizationError:
+            return True
+        except errors.KafkaError:
+            return False
+        return True
 
     def since(self, time_ms: int) -> dict[Place, int]:
         """The first offset of each partition that was stored at that time or later; its end where there is none."""

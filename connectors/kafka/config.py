@@ -78,6 +78,7 @@ class KafkaConfig(Config):
     )
     max_poll_records: int = Field(default=5000, ge=1, description="messages that are read at a time, at most")
     contact: DurationMs = Field(default=10_000, description="how long brokers are tried at the start")
+    silence: DurationMs = Field(default=30_000, gt=0, description="how long brokers may be silent before it is said")
 
     @model_validator(mode="before")
     @classmethod

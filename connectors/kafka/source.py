@@ -1,5 +1,6 @@
 """Kafka topics as a source: every message once and in order in each partition, from positions that the caller keeps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -7,6 +8,7 @@ import orjson
 
 from connectors.kafka.client import KafkaClient, OutOfRangeError, Place, gap_of, name_of
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.contact import Contact
 from connectors.kafka.records import lines_of
 from connectors.kafka.topics import stages_of
 from streamctr.errors import DataError
@@ -46,6 +48,7 @@ class KafkaSource:
         mixed: a field of the messages says of which stage they are.
         until: `end`: up to what the topics hold now; None: for ever.
         on_gap: where to go on when messages that are next are gone: nowhere, at the oldest that is left, or at the end.
+        tell: is given words for who watches: what was skipped, brokers that are silent, and their return.
 
     Raises:
         DataError: the topics do not fit the funnel.
@@ -59,9 +62,10 @@ class KafkaSource:
         mixed: bool,
         until: Literal["end"] | None = None,
         on_gap: Literal["stop", "earliest", "latest"] = "stop",
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         stages = stages_of(config, funnel, mixed)
-        self._limit_bytes, self._on_gap = config.max_message_bytes, on_gap
+        self._limit_bytes, self._on_gap, self._tell = config.max_message_bytes, on_gap, tell
         self.gaps: list[str] = []
         """What was skipped, in words, where `on_gap` says to go on."""
         self._client = KafkaClient(config, list(stages))
@@ -75,6 +79,7 @@ class KafkaSource:
             _Partition(place, stages[place[0]], starts[place], ends.get(place)) for place in self._client.places
         ]
         self._client.go_to(starts)
+        self._contact = Contact(self._client.answers, tell, config.silence / 1000)
 
     @property
     def partitions(self) -> int:
@@ -141,6 +146,10 @@ class KafkaSource:
         except OutOfRangeError as error:
             self._go_to(error.wanted)
             return
+        if polled:
+            self._contact.came()
+        else:
+            self._contact.nothing_came()
         for at in self._partitions:
             at.waiting = _before(at.end, polled.get(at.place, []))
             if at.end is not None and not at.waiting and not at.ended:  # what is left may be offsets without a message
@@ -176,6 +185,8 @@ class KafkaSource:
         if found and self._on_gap == "stop":
             raise DataError(f"kafka: {'; '.join(found)}. {_CHOICES}")
         self.gaps += found
+        for gap in found:
+            self._tell(gap)
         elsewhere = begins if self._on_gap == "earliest" else ends
         offsets = {place: elsewhere[place] if gaps[place] else offset for place, offset in offsets.items()}
         self._client.go_to(offsets)

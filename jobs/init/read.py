@@ -78,7 +78,7 @@ def read_beginning(path: str, most: int) -> Beginning:
             return _csv(path, [line for line in islice(text, most + 1) if line.strip()])
         return Beginning(path, [flat(message) for message in islice(_messages(text), most)])
     except (OSError, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        raise DataError(f"{path} cannot be read: {error}; mend it, or leave it out") from None
 
 
 def _columnar(path: str) -> Iterator[dict[str, Any]]:

@@ -296,8 +296,8 @@ def test_the_directory_of_a_run_stands_for_its_run_file(here):
     [
         (["replay"], 2, "Missing argument"),
         (["replay", "ads.yaml", "--nope"], 2, "No such option"),
-        (["replay", "none.yaml"], 78, "there is no run file none.yaml"),
-        (["replay", "events"], 78, "events is not a run directory: it holds no run.yaml"),
+        (["replay", "none.yaml"], 78, "there is no run file none.yaml; name one, or the directory of a run"),
+        (["replay", "events"], 78, "events is not a run directory: it holds no run.yaml; name a run file"),
         (["replay", "ads.yaml", "--until", "tomorrow"], 78, '--until "tomorrow" is not a moment; write ISO-8601'),
         (["replay", "ads.yaml", "--frozen", "2022-04-26"], 78, '--frozen "2022-04-26" has no offset; add Z'),
         (["replay", "ads.yaml", "--set", "training.bach=3"], 78, 'did you mean "batch"?'),

@@ -117,7 +117,7 @@ def test_a_run_that_is_not_there_is_said_to_be_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"there is no run file none\.yaml; name one, or the directory of a run"):
         list_all(Call((), True), Path("none.yaml"))
-    with pytest.raises(ConfigError, match=r"is not a run directory: it holds no run\.yaml"):
+    with pytest.raises(ConfigError, match=r"is not a run directory: it holds no run\.yaml; name a run file"):
         list_all(Call((), True), tmp_path)
 
 

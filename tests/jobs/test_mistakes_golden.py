@@ -379,10 +379,14 @@ SLIPS = [
         ),
         command=("check", "run.yaml", "--set", "training.seed"),
     ),
-    Slip("a run file that is not there", ("there is no run file rum.yaml"), command=("check", "rum.yaml")),
+    Slip(
+        "a run file that is not there",
+        ("there is no run file rum.yaml; name one, or the directory of a run"),
+        command=("check", "rum.yaml"),
+    ),
     Slip(
         "a folder in place of a run file",
-        ("logs is not a run directory: it holds no run.yaml"),
+        ("logs is not a run directory: it holds no run.yaml; name a run file, or the directory of a run"),
         command=("check", "logs"),
     ),
     Slip(
@@ -399,6 +403,15 @@ SLIPS = [
         ),
         command=("replay", "run.yaml", "--set", "training.batch=4"),
         before=("replay", "run.yaml"),
+    ),
+    Slip(
+        "topics of other stages",
+        (
+            'run.yaml:18:21  kafka.topics: "views" is no stage that has messages; those are view, click, order\n'
+            "  18 | kafka: {servers: h, topics: {views: v}}\n"
+            "     |                     ^^^^^^"
+        ),
+        [("threads: 1}\n", "threads: 1}\nkafka: {servers: h, topics: {views: v}}\n")],
     ),
     # In which files there are.
     Slip(

@@ -132,3 +132,19 @@ def test_stateful():
         lambda o: (o.release(o.watermark_ms()), o.newest_released_ms),
     ]
     check_stateful(lambda: orderer(2), steps)
+
+
+def test_partitions_that_a_state_does_not_know_stand_behind_and_hold_the_watermark_until_they_bring_something():
+    before, after = orderer(), orderer(partitions=3)
+    before.push(0, events([(100, 0, 1, 0), (200, 0, 2, 0)]))
+    before.end(0)
+    before.release(before.watermark_ms(150))
+    after.restore(before.state())
+    assert (after.all_ended, after.behind(), after.held.time_ms.tolist()) == (False, 1, [200])
+    assert len(after.release(after.watermark_ms())) == 0
+    # what is older than all that was said is late, whichever partition brings it
+    assert after.push(1, events([(149, 0, 3, 0), (150, 0, 4, 0)])).tolist() == [True, False]
+    after.push(2, events([(300, 0, 5, 0)]))
+    assert after.watermark_ms() == 145
+    after.end(1)
+    assert after.release(after.watermark_ms()).time_ms.tolist() == [150, 200]
