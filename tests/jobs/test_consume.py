@@ -75,6 +75,7 @@ def test_killed_with_sigkill_and_started_again_it_ends_as_if_it_had_not_been(tmp
     ]
     command += [part for setting in (*sent, "snapshots.every_events=1000") for part in ("--set", setting)]
     snapshots = tmp_path / "snapshots"
+    killed = []
     for wanted in (1, 3):
         child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for _ in range(1200):
@@ -83,7 +84,8 @@ def test_killed_with_sigkill_and_started_again_it_ends_as_if_it_had_not_been(tmp
                 break
             time.sleep(0.05)
         os.kill(child.pid, signal.SIGKILL)
-        child.wait(timeout=60)
+        killed.append(child.wait(timeout=60))
+    assert killed[0] == -signal.SIGKILL  # it was killed in the middle, not at its end
     settings = (*sent, "snapshots.every_events=1000")
     result, exit_code = consume(Call(settings, True), Request(RUN_FILE, directory=tmp_path), until="end")
     assert exit_code == 0

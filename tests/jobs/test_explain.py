@@ -154,6 +154,8 @@ def test_kept_scores_are_the_same_whether_a_run_stopped_on_the_way_or_not(run, t
     settings = ("samples=true", "metrics.tick=5s")
     replay(Call(settings, True), Request(run, directory=tmp_path / "whole"))
     replay(Call(settings, True), Request(run, directory=tmp_path / "parts", until="2022-04-15T05:20:30Z"))
+    with (tmp_path / "parts" / "samples" / "scores.arrows").open("ab") as scores:
+        scores.write(b"what a kill left behind the snapshot")
     replay(Call(settings, True), Request(run, directory=tmp_path / "parts"))
     whole, parts = ((tmp_path / name / "samples" / "scores.arrows").read_bytes() for name in ("whole", "parts"))
     assert len(whole) > 100
