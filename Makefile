@@ -7,7 +7,7 @@ DATA ?= ../shared/data/kuairand
 BIN := .venv/bin
 UV := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check bench bench-memory fuzz kuairand lock clean
+.PHONY: demo test check bench bench-memory bench-kafka crash-kafka soak fuzz kuairand broker lock clean
 
 demo: .venv/.run
 	$(BIN)/streamctr demo
@@ -27,6 +27,18 @@ bench: .venv/.run
 bench-memory: .venv/.run
 	$(BIN)/python -m tests.bench.memory
 
+bench-kafka: .venv/.test
+	$(BIN)/python -m tests.bench.kafka_rate
+
+crash-kafka: .venv/.test
+	$(BIN)/python -m tests.bench.crash_kafka
+
+soak: .venv/.test
+	$(BIN)/python -m tests.bench.soak
+
+broker: .venv/.test
+	$(BIN)/python -m tests.kafka_broker
+
 fuzz: .venv/.run
 	$(BIN)/python -m tests.bench.fuzz
 
@@ -34,7 +46,7 @@ kuairand: .venv/.run
 	$(BIN)/python -m tests.bench.kuairand $(DATA)
 
 lock: .venv/.run
-	$(BIN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra test pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra test --extra confluent pyproject.toml -o requirements.lock
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""Append-only files: records as JSON lines, and the emission log as Arrow. Legend: N rows."""
+"""Append-only logs: records as JSON lines, and the emission log as Arrow. Legend: N rows."""
 
 import os
 from collections.abc import Iterator
@@ -9,33 +9,52 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from connectors.appended import AppendedFile
+from connectors.appended import SegmentedFile, read_extent
 from streamctr.errors import DataError
 from streamctr.samples import SampleBatch
 
 
 class JsonLines:
-    """A log of records, one JSON object a line; NaN and infinity become null."""
+    """A log of records, one JSON object a line; NaN and infinity become null.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = AppendedFile(Path(path))
+    Args:
+        path: the first file of an owner who owns the folder alone; others are called after it (see `SegmentedFile`).
+        epoch: the owner's.
+        segment_bytes: a file that is as long is followed by another one.
+        most_bytes: where all together are longer, the oldest ones are deleted; None for never.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        epoch: int = 0,
+        segment_bytes: int = 1 << 26,
+        most_bytes: int | None = 1 << 30,
+    ) -> None:
+        self._file = SegmentedFile(Path(path), epoch, segment_bytes, most_bytes)
+
+    @property
+    def dropped_bytes(self) -> int:
+        """Of files that were deleted to stay below `most_bytes`."""
+        return self._file.dropped_bytes
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """Append; on disk after `flush`."""
-        options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-        self._file.append(b"".join(orjson.dumps(record, option=options) for record in records))
+        if records:
+            options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+            self._file.append(b"".join(orjson.dumps(record, option=options) for record in records))
 
-    def flush(self) -> int:
-        """Make everything durable; the length in bytes."""
+    def flush(self) -> str:
+        """Make everything durable; which files count and how far."""
         return self._file.flush()
 
-    def truncate(self, size_bytes: int) -> None:
-        """Forget what was written after that length.
+    def truncate(self, extent: str) -> None:
+        """Go on behind what `flush` listed, or from nothing where that is empty.
 
         Raises:
-            DataError: the file is shorter.
+            DataError: a file is shorter.
         """
-        self._file.truncate(size_bytes)
+        self._file.truncate(extent)
 
     def close(self) -> None:
         """Flush and give the file back."""
@@ -47,67 +66,61 @@ class SampleLog:
 
     In each part the schema's message comes first and once; then each batch is a message of its own, so that the log
     can be cut where it was flushed and go on from there. Columns of several values a row are fixed-size lists, whose
-    shapes stand in the schema's metadata; columns of none are left out. Lengths are those of all parts together.
+    shapes stand in the schema's metadata; columns of none are left out. Nothing is ever deleted: who asks for samples
+    sees to the room.
 
     Args:
         folder: made where there is none.
+        epoch: the owner's, which stands in the names (see `SegmentedFile`).
         part_bytes: a part that is as long is followed by another one.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], part_bytes: int = 1 << 28) -> None:
-        self._folder, self._part_bytes = Path(folder), part_bytes
-        parts = _parts(self._folder) or [self._folder / "part-0.arrows"]
-        self._before = [path.stat().st_size for path in parts[:-1]]
-        self._file = AppendedFile(parts[-1])
+    def __init__(self, folder: str | os.PathLike[str], epoch: int = 0, part_bytes: int = 1 << 28) -> None:
+        self._file = SegmentedFile(Path(folder) / "part-0.arrows", epoch, part_bytes)
 
     def write(self, batch: SampleBatch) -> None:
         """Append rows; on disk after `flush`."""
-        if len(batch) == 0:
-            return
-        if self._file.size() >= self._part_bytes:
-            self._before.append(self._file.flush())
-            self._file.close()
-            self._file = AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
-        records = _to_arrow(batch)
-        if self._file.size() == 0:
-            self._file.append(records.schema.serialize())
-        self._file.append(records.serialize())
+        if len(batch):
+            records = _to_arrow(batch)
+            self._file.append(records.serialize(), header=records.schema.serialize())
 
-    def flush(self) -> int:
-        """Make everything durable; the length in bytes."""
-        return sum(self._before) + self._file.flush()
+    def flush(self) -> str:
+        """Make everything durable; which files count and how far."""
+        return self._file.flush()
 
-    def truncate(self, size_bytes: int) -> None:
-        """Forget what was written after that length, which `flush` gave.
+    def truncate(self, extent: str) -> None:
+        """Go on behind what `flush` listed, or from nothing where that is empty.
 
         Raises:
-            DataError: the files are shorter.
+            DataError: a file is shorter.
         """
-        while self._before and sum(self._before) >= size_bytes:
-            self._file.truncate(0)
-            self._file.close()
-            (self._folder / f"part-{len(self._before)}.arrows").unlink()
-            self._before.pop()
-            self._file = AppendedFile(self._folder / f"part-{len(self._before)}.arrows")
-        self._file.truncate(size_bytes - sum(self._before))
+        self._file.truncate(extent)
 
     def close(self) -> None:
         """Flush and give the file back."""
         self._file.close()
 
 
-def read_samples(folder: str | os.PathLike[str], first: int = 0, end: int | None = None) -> Iterator[SampleBatch]:
+def read_samples(
+    folder: str | os.PathLike[str], first: int = 0, end: int | None = None, extent: str | None = None
+) -> Iterator[SampleBatch]:
     """The rows of an emission log with ordinals in [first, end), in order, in batches as they were written.
+
+    Args:
+        folder: the log's.
+        first: the first row.
+        end: behind the last one; None for all.
+        extent: what counts, as `SampleLog.flush` said; None for all that is there, written under no epoch.
 
     Raises:
         DataError: the last message before `end` was cut, as by a kill; a resume cuts such a log where its snapshot
-            says.
+            says. Or a file is shorter than `extent` says.
     """
-    for path in _parts(Path(folder)):
-        if path.stat().st_size == 0:
+    for path, size_bytes in read_extent(folder, "part", ".arrows", extent):
+        if size_bytes == 0:
             continue
         try:
-            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file.read_buffer(size_bytes)) as stream:
                 for records in stream:
                     begin = records.column("ordinal")[0].as_py()
                     behind = begin + records.num_rows
@@ -118,11 +131,6 @@ def read_samples(folder: str | os.PathLike[str], first: int = 0, end: int | None
                         return  # what follows is not looked at: it may be half a message
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} ends within a message ({error}); resume its run, or join again") from None
-
-
-def _parts(folder: Path) -> list[Path]:
-    """The files of an emission log, in order."""
-    return sorted(folder.glob("part-*.arrows"), key=lambda path: int(path.stem.removeprefix("part-")))
 
 
 def _to_arrow(batch: SampleBatch) -> Any:

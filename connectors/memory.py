@@ -63,7 +63,7 @@ class MemorySource:
 
 @dataclass
 class MemoryLog:
-    """Records in a list; its length in records stands for its size."""
+    """Records in a list; how many there are says how far it goes."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
 
@@ -71,13 +71,13 @@ class MemoryLog:
         """Append."""
         self.records += records
 
-    def flush(self) -> int:
+    def flush(self) -> str:
         """The number of records."""
-        return len(self.records)
+        return str(len(self.records))
 
-    def truncate(self, size_bytes: int) -> None:
+    def truncate(self, extent: str) -> None:
         """Keep the first records only."""
-        del self.records[size_bytes:]
+        del self.records[int(extent or 0) :]
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -85,7 +85,7 @@ class MemoryLog:
 
 @dataclass
 class MemorySamples:
-    """The emission log as a list of batches; its size is counted in batches."""
+    """The emission log as a list of batches; how many there are says how far it goes."""
 
     batches: list[SampleBatch] = field(default_factory=list)
 
@@ -93,13 +93,13 @@ class MemorySamples:
         """Append rows."""
         self.batches.append(batch)
 
-    def flush(self) -> int:
+    def flush(self) -> str:
         """The number of batches."""
-        return len(self.batches)
+        return str(len(self.batches))
 
-    def truncate(self, size_bytes: int) -> None:
+    def truncate(self, extent: str) -> None:
         """Keep the first batches only."""
-        del self.batches[size_bytes:]
+        del self.batches[int(extent or 0) :]
 
     def close(self) -> None:
         """Nothing to give back."""

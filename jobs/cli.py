@@ -33,7 +33,14 @@ Speed = Annotated[
     typer.Option(metavar="TIMES", help="Pace by event time: 1x is real time, 10x ten times faster; else no pace."),
 ]
 Partitions = Annotated[int, typer.Option(metavar="N", min=1, help="Of topics that are created.")]
-UntilEnd = Annotated[Literal["end"] | None, typer.Option("--until", help="Stop where the topics end now.")]
+Synthetic = Annotated[
+    bool, typer.Option("--synthetic", help="Send a synthetic world, of which --set world.roots=100000 says more.")
+]
+Now = Annotated[bool, typer.Option("--now", help="That world begins now; it goes on as --speed says.")]
+Once = Annotated[bool, typer.Option("--once", help="Send nothing where the topics hold messages already.")]
+UntilEnd = Annotated[
+    str | None, typer.Option("--until", metavar="end|TIME", help="Stop where topics end now, or before this moment.")
+]
 OnGap = Annotated[
     Literal["stop", "earliest", "latest"],
     typer.Option(help="Where to go on when messages that are next are gone: nowhere, at the oldest, at the end."),
@@ -191,16 +198,24 @@ def consume(  # noqa: PLR0913 - the options of the command
     from jobs.consume import consume as job
     from jobs.replay import Request
 
-    return job(call, Request(run, None, frozen, directory, fresh, start), until, on_gap)
+    return job(call, Request(run, until, frozen, directory, fresh, start), on_gap)
 
 
 @command(app)
-def produce(call: Call, run: Run, speed: Speed = None, partitions: Partitions = 4) -> Result:
+def produce(  # noqa: PLR0913 - the options of the command
+    call: Call,
+    run: Run,
+    speed: Speed = None,
+    partitions: Partitions = 4,
+    synthetic: Synthetic = False,
+    now: Now = False,
+    once: Once = False,
+) -> Result:
     """Send a run's event files to its topics, keyed by the 8 bytes of the root's hash, with the events' times."""
     from jobs.produce import Request
     from jobs.produce import produce as job
 
-    return job(call, Request(run, speed, partitions))
+    return job(call, Request(run, speed, partitions, synthetic, now, once))
 
 
 @command(app)

@@ -17,10 +17,10 @@ from streamctr.errors import StreamctrError
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done · 2 wrong usage · 65 the input cannot be read · 66 no such topic · 67 the brokers refuse the "
-    "login · 69 no broker answers · 70 a defect of streamctr · 74 a snapshot does not verify or belong, or a file "
-    "cannot be written · 75 another process owns the run directory · 76 too many steps were not finite · 77 a topic "
-    "may not be read or written · 78 the run file or an option cannot be used · 130 stopped by SIGINT, 143 by "
-    "SIGTERM, after a last snapshot"
+    "login · 69 no broker answers · 70 a defect of streamctr · 73 the disk is full · 74 a snapshot does not verify or "
+    "belong, or a file cannot be written · 75 another process owns the run directory · 76 too many steps were not "
+    "finite · 77 a topic may not be read or written · 78 the run file or an option cannot be used · 79 another daemon "
+    "has taken the run over · 130 stopped by SIGINT, 143 by SIGTERM, after a last snapshot"
 )
 
 INTERRUPTED: Final = 130

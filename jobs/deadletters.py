@@ -10,8 +10,11 @@ from typing import Any, BinaryIO, Final
 import orjson
 from rich.text import Text
 
+from connectors.appended import read_extent
 from jobs.console import Call, Result
+from jobs.extents import kept_extent
 from jobs.rundir import RunDirectory, config_path, load_run
+from jobs.runfile import RunConfig, RunFile
 from jobs.summary import figures_table
 from streamctr.decode import reason_kind
 from streamctr.errors import ConfigError, DataError
@@ -28,7 +31,7 @@ def list_all(call: Call, run: Path) -> Result:
     """Every reason, the commonest first, as its first message has it; reasons alike but for a value are one."""
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], Letter] = {}
-    for letter in _letters(run):
+    for letter in _letters(call, run):
         key = letter["stage"], reason_kind(letter["reason"])
         counts[key] += 1
         first.setdefault(key, letter)
@@ -51,10 +54,10 @@ def list_all(call: Call, run: Path) -> Result:
 
 def show(call: Call, run: Path, words: str | None, limit: int) -> Result:
     """Messages whose reason contains the words, with their bytes."""
-    found = [letter for letter in _letters(run) if words is None or words in letter["reason"]]
+    found = [letter for letter in _letters(call, run) if words is None or words in letter["reason"]]
     for letter in found[:limit]:
-        text = _message(letter)[:_SHOWN_BYTES].decode(errors="backslashreplace")
-        call.show(Text(f"{_place(letter)}  {letter['stage']}: {letter['reason']}\n  {text}\n"))
+        lines = [f"{_place(letter)}  {letter['stage']}: {letter['reason']}", *_beside(letter), _shown(_value(letter))]
+        call.show(Text("\n  ".join(lines) + "\n"))
     call.show(Text(f"{min(limit, len(found)):,} of {len(found):,} shown"))
     return {"total": len(found), "letters": found[:limit]}, 0
 
@@ -70,15 +73,15 @@ def redrive(call: Call, run: Path, out: Path) -> Result:
         raise ConfigError(f"{out} holds something already: name a new folder, so that no message is written twice")
     derived = {stage.name for stage in config.tree.stages if stage.config.derived}
     written: Counter[str] = Counter()
-    left = Counter({"repeated": 0, "cut": 0, "derived": 0})
+    left = Counter(dict.fromkeys(_LEFT, 0))
     done: set[tuple[str, int]] = set()
     headers: dict[str, bytes] = {}
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
         files: dict[str, BinaryIO] = {}
-        for letter in _letters(run):
+        for letter in _letters(call, run):
             message, place = _message(letter), (letter["path"], letter["line"])
-            reason = _left_out(letter["stage"] in derived, len(message) >= _WHOLE_BYTES, place in done)
+            reason = _left_out(letter, letter["stage"] in derived, place in done)
             if reason:
                 left[reason] += 1
                 continue
@@ -89,24 +92,39 @@ def redrive(call: Call, run: Path, out: Path) -> Result:
                 files[name].write(header + b"\n" * bool(header))
             files[name].write(message + b"\n")
             written[name] += 1
-    call.show(Text("\n".join([*_told(out, written, left), *(_NEXT.format(out=out) if written else "").splitlines()])))
+    call.show(Text("\n".join([*_told(out, written, left), *([_next(config, run, out)] if written else [])])))
     return {"written": dict(written), "left_out": dict(left), "out": str(out)}, 0
 
 
-def _left_out(derived: bool, cut: bool, repeated: bool) -> str:
+def _left_out(letter: Letter, derived: bool, repeated: bool) -> str:
+    message = _message(letter)
     if derived:
         return "derived"
+    if not message.strip():
+        return "empty"
+    cut = "cut" in letter if "key" in letter else len(message) >= _WHOLE_BYTES
     return "cut" if cut else "repeated" if repeated else ""
+
+
+def _next(config: RunConfig, run: Path, out: Path) -> str:
+    """What to do then; read behind the others, by name, mended messages would all be late."""
+    if config.kafka is None:
+        return _NEXT.format(out=out)
+    return _NEXT_TOPICS.format(out=out, run=run)
 
 
 _NEXT: Final = """next: if the run file was wrong, mend it and replay --fresh
       if the messages were, mend them in {out}, add it to files with merge: time, and replay --fresh"""
-"""Read behind the others, by name, mended messages would all be late."""
+
+_NEXT_TOPICS: Final = """next: if the run file was wrong, mend it and consume --fresh
+      if the messages were, mend them in {out}; streamctr produce {run} --set files={out} sends them to their topics,
+      and those that happened longer ago than the lateness are late"""
 
 _LEFT: Final = {
     "repeated": "stood in an earlier letter too",
-    "cut": f"longer than {_WHOLE_BYTES:,} bytes: only their beginning was kept; take them from their file",
+    "cut": "only their beginning was kept, they are too long; take them from where they came from",
     "derived": "only a stage that their fields tell of could not be read: the messages themselves were taken",
+    "empty": "there is nothing in them (tombstones): an event file holds no such message",
 }
 
 
@@ -137,23 +155,67 @@ def _place(letter: Letter) -> str:
     return f"{letter['path']}:{letter['line']}"
 
 
+def _value(letter: Letter) -> bytes | None:
+    return None if letter["bytes"] is None else base64.b64decode(letter["bytes"])
+
+
 def _message(letter: Letter) -> bytes:
-    return base64.b64decode(letter["bytes"])
+    """The message as a line of an event file; in JSON a carriage return means what a line break does."""
+    value = _value(letter) or b""
+    return value.replace(b"\n", b"\r") if letter["kind"] == "json" else value
 
 
-def _letters(run: Path) -> Iterator[Letter]:
-    """All letters of a run, in the order in which they were written.
+def _beside(letter: Letter) -> Iterator[str]:
+    """Lines for what a message has besides its value."""
+    if letter.get("key") is not None:
+        yield f"key: {_shown(base64.b64decode(letter['key']))}"
+    for name, text in letter.get("headers", []):
+        yield f"header {name}: {_shown(None if text is None else base64.b64decode(text))}"
+
+
+def _shown(content: bytes | None) -> str:
+    return "(none)" if content is None else content[:_SHOWN_BYTES].decode(errors="backslashreplace")
+
+
+def _letters(call: Call, run: Path) -> Iterator[Letter]:
+    """All letters of a run that count, from where it leaves them, in the order in which they were written.
 
     Raises:
-        DataError: a line of the file is no letter, and not the last one, which a run may be writing.
+        ConfigError: there is no such run, or it has not been run.
+        DataError: a line of a file is no letter, and not the last one, which a run may be writing.
+        StreamctrError: they are in a topic, and that cannot be read.
     """
-    path = RunDirectory.of(run).dead_letters / "letters.jsonl"
+    directory, path = RunDirectory.of(run), config_path(run)
     if not path.exists():
-        if not config_path(run).exists():
-            raise ConfigError(f"there is no run file {run}; name one, or the directory of a run")
-        raise ConfigError(f"{path} is not there: has {run} been run? streamctr replay {run}")
+        raise ConfigError(f"there is no run file {run}; name one, or the directory of a run")
+    config = RunFile.load(path, call.sets).config
+    if config.kafka is not None and config.kafka.dead_letters is not None:
+        from connectors.kafka.deadletters import read_dead_letters  # loads the client
+
+        if not directory.path.exists():
+            raise ConfigError(f"{directory.path} is not there: has {run} been run? streamctr consume {run}")
+        yield from read_dead_letters(config.kafka, config.kafka.dead_letters, directory.run_id)
+        return
+    if not directory.dead_letters.exists():
+        raise ConfigError(f"{directory.dead_letters} is not there: has {run} been run? streamctr replay {run}")
+    for file, size_bytes in _files(directory):
+        yield from _of_file(file, size_bytes)
+
+
+def _files(directory: RunDirectory) -> list[tuple[Path, int]]:
+    """What counts of the run's folder: what its newest snapshot lists, or all where there is none yet."""
+    folder, extent = directory.dead_letters, kept_extent("dead_letters", directory.snapshots, directory.joined)
+    if extent is not None:
+        return read_extent(folder, "letters", ".jsonl", extent)
+    written = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in folder.glob("letters*.jsonl"))
+    return [(path, size_bytes) for _, size_bytes, path in written]
+
+
+def _of_file(path: Path, size_bytes: int) -> Iterator[Letter]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while file.tell() < size_bytes:
+            line, number = file.readline(), number + 1
             try:
                 yield orjson.loads(line)
             except orjson.JSONDecodeError:

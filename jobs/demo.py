@@ -18,7 +18,7 @@ from jobs.mistakes import configured
 from jobs.progress import Progress
 from jobs.replay import Request, replay
 from jobs.rundir import load_run
-from jobs.synthetic_data import write
+from jobs.synthetic_data import apart, write
 from streamctr.metrics.running import HeadFigures
 from streamctr.schema import Funnel, instant_text
 from streamctr.synthetic import DAY_MS, Roots, World, WorldConfig
@@ -40,10 +40,9 @@ def run(call: Call) -> Result:
         StreamctrError: a setting cannot be used, or a replay fails.
     """
     began = time.monotonic()
-    own = [setting.removeprefix("world.") for setting in call.sets if setting.startswith("world.")]
+    own, others = apart(call.sets)
     world = configured(WorldConfig, (*_WORLD, *own))
     day_two = instant_text(world.start + DAY_MS)
-    others = (setting for setting in call.sets if not setting.startswith("world."))
     sets = (f"files={PLACE}/data/*.jsonl.zst", f"metrics.from={day_two}", *_RUN, *others)
     funnel = load_run(RUN_FILE, list(sets)).config.tree
     with Progress("making the world", world.roots) as progress:

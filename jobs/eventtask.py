@@ -1,32 +1,36 @@
 """Event files through a pipeline, as `replay` and `join` run it: with and without its back half."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from connectors.files import FileSource, find_files
+from connectors.logs import JsonLines
 from jobs.console import say
 from jobs.donor import Donor
 from jobs.joined import front_config
+from jobs.lag import Watched, report_of
+from jobs.owner import Offsets
 from jobs.progress import Gauge
-from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig, resolved
 from jobs.runner import About, Say, moved_freezing
-from jobs.wiring import Limits, build
+from jobs.wiring import Limits, Outputs, build
 from streamctr.pipeline import BackHalf
 from streamctr.ports import Arrays, Source
 from streamctr.schema import instant_text
 
+if TYPE_CHECKING:
+    from connectors.kafka.source import KafkaSource
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Where the events come from, and by which command."""
+    """Where the events come from."""
 
-    command: str
     source: Source
-    gauge: Gauge | None
+    gauge: Gauge | None = None
     """How far files were read; None for topics."""
-    gaps: list[str] = field(default_factory=list)
-    """In words, messages that were passed over because they are gone; the source adds to it."""
+    topics: "KafkaSource | None" = None
+    """The source, where it reads topics."""
 
     @classmethod
     def files(cls, config: RunConfig) -> "Inputs":
@@ -39,7 +43,23 @@ class Inputs:
         for stage in (config.tree.names[part.stage] for part in partitions if not part.paths):
             say(f"no file is of stage {stage}: it never happens in this run")
         source = FileSource(partitions, config.files, config.csv)
-        return cls("replay", source, Gauge(partitions, config.files))
+        return cls(source, Gauge(partitions, config.files))
+
+
+class Follower(Protocol):
+    """Keeps step with a pipeline: what publishes its samples while it runs."""
+
+    def resumed(self) -> None:
+        """It begins, or goes on from a snapshot."""
+        ...
+
+    def advanced(self) -> None:
+        """It took a block."""
+        ...
+
+    def finished(self) -> None:
+        """No more is to come for now."""
+        ...
 
 
 class EventTask:
@@ -48,16 +68,23 @@ class EventTask:
     unit = "events"
 
     def __init__(
-        self, config: RunConfig, directory: RunDirectory, inputs: Inputs, limits: Limits, donor: Donor | None = None
+        self, config: RunConfig, inputs: Inputs, outputs: Outputs, limits: Limits, donor: Donor | None = None
     ) -> None:
-        self.command = "join" if limits.joins_only else inputs.command
-        self.pipeline = build(config, directory, inputs.source, limits)
+        read = "replay" if inputs.topics is None else "consume"
+        self.command = "join" if limits.joins_only else read
+        self.follows: tuple[str, ...] = ("consume", "replay") if self.command == "consume" else (self.command,)
+        self._topics, self._gauge = inputs.topics, inputs.gauge
+        self.pipeline = build(config, inputs.source, self._watched(outputs), limits)
         self.ends: list[list[int]] = []
         """Rows that were said, and the event time, at each end of the input so far."""
-        self._gauge = inputs.gauge
+        self.follower: Follower | None = None
         self._config = front_config(config) if limits.joins_only else resolved(config)
-        self._limits, self._donor = limits, donor
+        self._lateness_ms, self._limits, self._donor = config.lateness, limits, donor
         self._from: dict[str, Any] | None = None
+
+    def _watched(self, outputs: Outputs) -> Outputs:
+        """With what only topics have to say in each line of figures."""
+        return outputs if self._topics is None else replace(outputs, metrics=Watched(outputs.metrics, self.report))
 
     @property
     def taken(self) -> int:
@@ -97,11 +124,19 @@ class EventTask:
         if self._donor is not None:
             self._from = self._donor.give(self.back.trainer.learner)
             tell(f"starting from the learner of {self._donor.snapshot}")
+        if self.follower is not None:
+            self.follower.resumed()
 
     def restore(self, arrays: Arrays, about: About) -> None:
-        """Go on from a snapshot."""
-        self.pipeline.restore(arrays)
+        """Go on from a snapshot; topics behind files from its watermark on."""
+        if self._topics is not None and about["command"] == "replay":
+            self._topics.start_at(about["event_ms"] - self._lateness_ms)
+            self.pipeline.splice(arrays)
+        else:
+            self.pipeline.restore(arrays)
         self.ends, self._from = list(about["ends"]), about["from"]
+        if self.follower is not None:
+            self.follower.resumed()
 
     def refused(self, about: About) -> list[str]:
         """A moment of freezing that was moved, and one to stop at that is past."""
@@ -112,7 +147,10 @@ class EventTask:
 
     def advance(self, tell: Say) -> bool:
         """Take one block through everything."""
-        return self.pipeline.advance()
+        went = self.pipeline.advance()
+        if went and self.follower is not None:
+            self.follower.advanced()
+        return went
 
     def is_over(self, about: About) -> bool:
         """At the end of the input, or where `until` is."""
@@ -123,6 +161,8 @@ class EventTask:
         """Fire what is due."""
         if self.pipeline.finish():
             self.ends.append([self.rows, self.pipeline.parts.orderer.newest_released_ms])
+        if self.follower is not None:
+            self.follower.finished()
 
     def about(self, over: bool) -> dict[str, Any]:
         """Where it is; `ended` at the end of the input, not at `until`."""
@@ -141,6 +181,25 @@ class EventTask:
     def state(self) -> Arrays:
         """Of the pipeline."""
         return self.pipeline.state()
+
+    def offsets(self) -> Offsets:
+        """Of topics, what is read next."""
+        return {} if self._topics is None else {lag.place: lag.next for lag in self._topics.lag()}
+
+    def report(self) -> dict[str, Any]:
+        """How far topics were read, and event time with them."""
+        if self._topics is None:
+            return {}
+        parts = self.pipeline.parts
+        said = report_of(self._topics.lag(), parts.orderer, parts.decoder.rejected_times)
+        letters = parts.dead_letters
+        dropped_bytes = letters.dropped_bytes if isinstance(letters, JsonLines) else 0
+        return said | ({"dead_letters_dropped_bytes": dropped_bytes} if dropped_bytes else {})
+
+    def told(self) -> dict[str, Any]:
+        """What `--json` prints of topics: how far they were read, and messages that were passed over."""
+        gaps = [] if self._topics is None else self._topics.gaps
+        return self.report() | ({"gaps": gaps} if gaps else {})
 
     def close(self) -> None:
         """Give back files."""

@@ -15,6 +15,7 @@ from connectors.files import FileSource, find_files
 from connectors.scores import read_score
 from jobs.console import Call, Result
 from jobs.encoded import encode, texts_of
+from jobs.extents import kept_extent
 from jobs.progress import Gauge, Progress
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
@@ -197,7 +198,8 @@ def _root_of(config: RunConfig, event_id: str) -> np.uint64:
 def _served(config: RunConfig, directory: RunDirectory, story: _Story) -> dict[str, float] | None:
     """What the root was scored with when it came, where the run keeps its samples."""
     ordinals = [int(rows.ordinal[rows.arrived][0]) for rows in story.rows if rows.arrived.any()]
-    logits = read_score(directory.samples, ordinals[0]) if ordinals else None
+    extent = kept_extent("scores", directory.snapshots)
+    logits = read_score(directory.samples, ordinals[0], extent) if ordinals else None
     return None if logits is None else _by_head(config, probabilities(logits[None], config.tree))
 
 

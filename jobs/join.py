@@ -1,22 +1,28 @@
-"""`streamctr join`: event files to the emission log on disk, which `learn` trains from as often as it likes."""
+"""`streamctr join`: events to the emission log, as files that `learn` reads often, or as a topic that it follows."""
 
+import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from connectors.kafka.config import KafkaConfig
 from jobs.console import Call, Result
 from jobs.eventtask import EventTask, Inputs
 from jobs.interrupts import Stop
-from jobs.joined import JoinEnd, names_json
+from jobs.joined import end_of
+from jobs.owner import Owner, fenced, sole
 from jobs.rundir import RunDirectory, load_run
+from jobs.runfile import RunConfig
 from jobs.runner import Place, Runner, in_directory, moment, refuse_snapshots_of
 from jobs.summary import events_table
-from jobs.wiring import Limits
+from jobs.wiring import Limits, Outputs
 from streamctr.snapshot import SnapshotStore
 
 
@@ -28,6 +34,23 @@ class Request:
     until: str | None = None
     directory: Path | None = None
     fresh: bool = False
+    on_gap: Literal["stop", "earliest", "latest"] = "stop"
+    """Where to go on when messages that are next are gone."""
+    partitions: int = 4
+    """Of a samples topic that is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a join differs by where its samples go."""
+
+    samples: str
+    """Where, in words."""
+    own: Callable[[], Any]
+    open: Callable[[Owner, Any], EventTask]
+    ended: Callable[[EventTask], None]
+    fresh: Callable[[], None]
+    """Whether all may be said again from the start."""
 
 
 def join(call: Call, request: Request) -> Result:
@@ -36,47 +59,69 @@ def join(call: Call, request: Request) -> Result:
     Raises:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
-    limits = Limits(until_ms=moment("--until", request.until), joins_only=True)
     config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
-    store = SnapshotStore(directory.joined, config.snapshots.keep)
+    by_topic = config.kafka is not None and config.kafka.samples is not None
+    kind = (_of_topics if by_topic else _of_files)(config, directory, request)
 
     def clear() -> None:
         if request.fresh:
+            kind.fresh()
             directory.clear()
-        refuse_snapshots_of("replay", SnapshotStore(directory.snapshots, 1), directory)
+        for command in ("replay", "consume"):
+            refuse_snapshots_of(command, SnapshotStore(directory.snapshots, 1), directory)
 
-    def work(log: Any, stop: Stop) -> dict[str, Any]:
-        log.info("started", command="join", until=request.until, fresh=request.fresh)
+    def work(owner: Owner, log: Any, stop: Stop) -> dict[str, Any]:
+        log.info("started", command="join", until=request.until, fresh=request.fresh, epoch=owner.epoch)
         began = time.monotonic()
-        with closing(EventTask(config, directory, Inputs.files(config), limits)) as task:
-            runner = Runner(task, Place(directory, store, config.snapshots, log))
+        with closing(kind.open(owner, log)) as task:
+            store = SnapshotStore(directory.joined, config.snapshots.keep, owner.epoch)
+            runner = Runner(task, Place(directory, store, config.snapshots, log, owner))
             name = runner.to_the_end(stop, started=lambda: directory.write_config(config))
-            _joined(task).write(directory.samples)
+            kind.ended(task)
             return {
                 "events": task.pipeline.counts(),
                 "roots": task.pipeline.roots(),
                 "rows": task.rows,
-                "samples": str(directory.samples),
+                "samples": kind.samples,
                 "snapshot": name,
+                **task.told(),
                 "seconds": round(time.monotonic() - began, 3),
                 "run": str(directory.path),
             }
 
-    result, exit_code = in_directory(directory, clear, work)
+    result, exit_code = in_directory(directory, kind.own, clear, work)
     call.show(*_summary(result))
     return result, exit_code
 
 
-def _joined(task: EventTask) -> JoinEnd:
-    return JoinEnd(
-        rows=task.rows,
-        newest_ms=task.pipeline.parts.orderer.newest_released_ms,
-        ends=task.ends,
-        events=task.pipeline.counts(),
-        roots=task.pipeline.roots(),
-        names=names_json(task.pipeline.parts.names),
-        config=task.config,
+def _of_files(config: RunConfig, directory: RunDirectory, request: Request) -> _Kind:
+    limits = Limits(until_ms=moment("--until", request.until), joins_only=True)
+
+    def opened(owner: Owner, log: Any) -> EventTask:
+        return EventTask(config, Inputs.files(config), Outputs.files(config, directory, joins_only=True), limits)
+
+    return _Kind(
+        samples=str(directory.samples),
+        own=lambda: sole(directory),
+        open=opened,
+        ended=lambda task: end_of(task).write(directory.samples),
+        fresh=lambda: None,
+    )
+
+
+def _of_topics(config: RunConfig, directory: RunDirectory, request: Request) -> _Kind:
+    from jobs.consume import SWITCH_S, kafka_of
+    from jobs.jointopic import open_task, refuse_published  # loads the client
+
+    kafka: KafkaConfig = kafka_of(config, request.run)
+    sys.setswitchinterval(SWITCH_S)
+    return _Kind(
+        samples=f"topic {kafka.samples}",
+        own=lambda: fenced(directory, kafka, "join"),
+        open=partial(open_task, config, directory, request),
+        ended=lambda task: None,
+        fresh=lambda: refuse_published(kafka, request.partitions),
     )
 
 

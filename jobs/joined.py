@@ -1,9 +1,9 @@
 """What `join` leaves for `learn` beside the rows: how far they go, and what is needed of the events."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -12,8 +12,11 @@ from streamctr.errors import ConfigError, DataError
 from streamctr.names import Names
 from streamctr.ports import pack_text, unpack_text
 
+if TYPE_CHECKING:
+    from jobs.eventtask import EventTask
+
 _FILE: Final = "end.json"
-_BACK: Final = ("files", "snapshots", "samples", "model", "tables", "training", "metrics")
+_BACK: Final = ("files", "kafka", "snapshots", "samples", "model", "tables", "training", "metrics")
 """Top-level keys that the front half does not read, but for the slices, whose texts it keeps."""
 
 _OF_MODELS: Final = {"history": ("pool",), "bag": ("pool",), "number": ("standardise", "default")}
@@ -63,8 +66,13 @@ class JoinEnd:
             message = f"{folder / _FILE} cannot be read ({error}); run streamctr join again"
         raise DataError(message) from None
 
-    def refuse_others(self, config: RunConfig, folder: Path) -> None:
-        """Samples that the front half of this config would not have said.
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> "JoinEnd":
+        """What a join said among other things."""
+        return cls(**{field.name: facts[field.name] for field in fields(cls)})
+
+    def refuse_others(self, config: RunConfig, where: str) -> None:
+        """Samples that the front half of this config would not have said, in a folder or a topic.
 
         Raises:
             ConfigError: what it reads differs.
@@ -75,21 +83,32 @@ class JoinEnd:
         if different:
             lines = "\n".join(f"  {line}" for line in different)
             raise ConfigError(
-                f"{folder} was joined with another config:\n{lines}\n"
+                f"{where} was joined with another config:\n{lines}\n"
                 "take the change back, choose another directory with --run, or join anew with streamctr join --fresh"
             )
 
-    def known_names(self, fields: tuple[str, ...]) -> Names:
-        """The texts, for a judge."""
-        names = Names(fields)
+    def teach(self, names: Names) -> None:
+        """Have a judge's names know the texts."""
         names.restore({"names": pack_text(orjson.dumps(self.names).decode())})
-        return names
 
 
-def names_json(names: Names) -> dict[str, Any]:
-    """`JoinEnd.names` of these."""
+def end_of(task: "EventTask") -> JoinEnd:
+    """What a join would leave if it stopped now."""
+    return JoinEnd(
+        rows=task.rows,
+        newest_ms=task.pipeline.parts.orderer.newest_released_ms,
+        ends=task.ends,
+        events=task.pipeline.counts(),
+        roots=task.pipeline.roots(),
+        names=_names_json(task.pipeline.parts.names),
+        config=task.config,
+    )
+
+
+def _names_json(names: Names) -> dict[str, Any]:
+    """`JoinEnd.names` of these: the texts that were kept."""
     found: dict[str, Any] = orjson.loads(unpack_text(names.state()["names"]))
-    return found
+    return {"claimed": found["claimed"], "offered": {field: {} for field in found["offered"]}}
 
 
 def _lookups_as(joined: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""`streamctr learn`: the emission log that `join` wrote to a learned and judged model; events are not needed."""
+"""`streamctr learn`: the emission log that `join` writes to a learned and judged model; events are not needed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from connectors.logs import read_samples
 from jobs.console import Call, Result
 from jobs.donor import Donor
 from jobs.interrupts import Stop
 from jobs.joined import JoinEnd
+from jobs.owner import Offsets, Own, Owner, fenced, sole
+from jobs.rows import FileRows, Rows, TopicRows
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig, resolved
 from jobs.runner import About, Place, Runner, Say, in_directory, learned, moment, moved_freezing
 from jobs.summary import learned_summary
-from jobs.wiring import back_half
-from streamctr.errors import DataError
+from jobs.wiring import Outputs, back_half
+from streamctr.errors import ConfigError
 from streamctr.metrics import Judge
+from streamctr.names import Names
 from streamctr.order import FIRST_MS
-from streamctr.ports import Arrays
+from streamctr.ports import Arrays, pack_text, unpack_text
 from streamctr.samples import SampleBatch
 from streamctr.snapshot import SnapshotStore
 from streamctr.training import Epochs, last_final_bucket
@@ -43,6 +45,8 @@ class Request:
     fresh: bool = False
     start: Path | None = None
     """A snapshot, or a run directory, whose learner a new run starts from."""
+    until: str | None = None
+    """Of samples in a topic: `end`, where the join's input has ended and nothing came behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,9 @@ def learn(call: Call, request: Request) -> Result:
     asked = Asked(request.epochs, moment("--frozen", request.frozen))
     config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
-    joined = JoinEnd.read(directory.samples)
-    joined.refuse_others(config, directory.samples)
+    by_topic = config.kafka is not None and config.kafka.samples is not None
+    own, open_rows = (_of_topic if by_topic else _of_files)(config, directory, request)
     donor = None if request.start is None else Donor.load(request.start, config)  # before --fresh may delete it
-    store = SnapshotStore(directory.snapshots, config.snapshots.keep)
 
     def clear() -> None:
         if request.fresh:
@@ -73,53 +76,92 @@ def learn(call: Call, request: Request) -> Result:
         if donor is not None:
             donor.refuse_begun(directory)
 
-    def work(log: Any, stop: Stop) -> dict[str, Any]:
-        log.info("started", command="learn", epochs=request.epochs, frozen=request.frozen, fresh=request.fresh)
+    def work(owner: Owner, log: Any, stop: Stop) -> dict[str, Any]:
+        started = {"epochs": request.epochs, "frozen": request.frozen, "fresh": request.fresh, "epoch": owner.epoch}
+        log.info("started", command="learn", **started)
         began = time.monotonic()
-        with closing(LearnTask(config, directory, joined, asked, donor)) as task:
-            runner = Runner(task, Place(directory, store, config.snapshots, log))
+        outputs = Outputs.files(config, directory, owner.epoch)
+        with closing(open_rows(log)) as rows, closing(LearnTask(config, outputs, rows, asked, donor)) as task:
+            store = SnapshotStore(directory.snapshots, config.snapshots.keep, owner.epoch)
+            runner = Runner(task, Place(directory, store, config.snapshots, log, owner))
             name = runner.to_the_end(stop, started=lambda: directory.write_config(config))
             return {
-                "events": joined.events,
-                "roots": joined.roots,
+                "events": rows.joined.events,
+                "roots": rows.joined.roots,
                 **learned(task.back, name),
                 **task.compared(),
                 "seconds": round(time.monotonic() - began, 3),
                 "run": str(directory.path),
             }
 
-    result, exit_code = in_directory(directory, clear, work)
+    result, exit_code = in_directory(directory, own, clear, work)
     call.show(*learned_summary(result))
     return result, exit_code
+
+
+def _of_files(config: RunConfig, directory: RunDirectory, request: Request) -> tuple[Own, Callable[[Any], Rows]]:
+    """Who owns a learner of files, and its rows.
+
+    Raises:
+        ConfigError: they were joined with another config; or `--until`, which goes with topics.
+        DataError: there are none.
+    """
+    if request.until is not None:
+        raise ConfigError("--until goes with samples in a topic: set kafka.samples, or leave it out")
+    joined = JoinEnd.read(directory.samples)
+    joined.refuse_others(config, str(directory.samples))
+    return lambda: sole(directory), lambda log: FileRows(directory.samples, joined)
+
+
+def _of_topic(config: RunConfig, directory: RunDirectory, request: Request) -> tuple[Own, Callable[[Any], Rows]]:
+    """Who owns a learner that follows a topic, and its rows."""
+    from connectors.kafka.samples import SampleReader  # loads the client
+    from jobs.consume import teller
+
+    kafka = config.kafka
+    assert kafka is not None
+    topic = kafka.samples
+    assert topic is not None
+
+    def opened(log: Any) -> Rows:
+        return TopicRows(SampleReader(kafka, directory.run_id, teller(log)), config, topic, request.until == "end")
+
+    return lambda: fenced(directory, kafka, "learn"), opened
 
 
 class LearnTask:
     """A `Task` that takes rows to where the join stopped, once or several times."""
 
     command, unit = "learn", "rows"
+    follows: tuple[str, ...] = ("learn",)
 
     def __init__(
-        self, config: RunConfig, directory: RunDirectory, joined: JoinEnd, asked: Asked, donor: Donor | None
+        self, config: RunConfig, outputs: Outputs, rows: Rows, asked: Asked, donor: Donor | None = None
     ) -> None:
-        self._joined, self._folder, self._asked, self._donor = joined, directory.samples, asked, donor
+        self._rows, self._asked, self._donor = rows, asked, donor
         self._config = _of_learning(config)
-        names, span_ms = joined.known_names(config.metrics.slices), config.tree.span_ms()
-        held_out, self._epochs = None, None
+        self._names, held_out, self._epochs = Names(config.metrics.slices), None, None
         if asked.epochs > 1:
-            held_out = last_final_bucket(self._log(), config.metrics.bucket, span_ms, joined.newest_ms)
-        self.back = back_half(config, directory.metrics, names, asked.frozen_ms, held_out)
+            span_ms, newest_ms = config.tree.span_ms(), rows.joined.newest_ms
+            held_out = last_final_bucket(rows.again(), config.metrics.bucket, span_ms, newest_ms)
+        self.back = back_half(config, outputs, self._names, asked.frozen_ms, held_out)
         if held_out is not None:
-            judge = partial(Judge, config.metrics, config.tree, config.features, names)
+            judge = partial(Judge, config.metrics, config.tree, config.features, self._names)
             self._epochs = Epochs(self.back.trainer, held_out, asked.epochs, judge)
-        self._batches: Iterator[SampleBatch] | None = None
         self._next, self._emitted_ms = 0, FIRST_MS
         self._ends = 0  # ends of the input at which what waited for a full block was learned
         self._from: dict[str, Any] | None = None
+        self._known: JoinEnd | None = None
+        self._get_to_know()
 
     @property
     def taken(self) -> int:
         """Rows of all epochs so far."""
         return self._passed * self._joined.rows + self._next
+
+    @property
+    def _joined(self) -> JoinEnd:
+        return self._rows.joined
 
     @property
     def config(self) -> dict[str, Any]:
@@ -150,6 +192,8 @@ class LearnTask:
     def restore(self, arrays: Arrays, about: About) -> None:
         """Go on from a snapshot."""
         self.back.restore(arrays)
+        self._rows.seek(unpack_text(arrays["positions"]))
+        self._get_to_know()
         self._next, self._ends, self._emitted_ms = (int(value) for value in arrays["at"])
         if self._epochs is not None:
             self._epochs.restore({n.removeprefix("epochs/"): a for n, a in arrays.items() if n.startswith("epochs/")})
@@ -157,69 +201,61 @@ class LearnTask:
 
     def refused(self, about: About) -> list[str]:
         """A moment of freezing that was moved, other epochs, or samples that are not what they were."""
-        lines, before, rows = moved_freezing(about, self._asked.frozen_ms), about["epochs"], self._joined.rows
+        lines, before = moved_freezing(about, self._asked.frozen_ms), about["epochs"]
         if before != self._asked.epochs:
             lines.append(f"--epochs: {before} is now {self._asked.epochs}")
-        if rows < about["rows"] or (before > 1 and rows != about["rows"]):
-            lines.append(f"{self._folder}: {about['rows']:,} rows are now {rows:,}")
-        return lines
+        return lines + self._rows.refused(about["rows"], exactly=before > 1)
 
     def advance(self, tell: Say) -> bool:
         """Take one batch, or finish at an end of the input, or an epoch."""
         if self._epochs is not None and self._epochs.over:
             return False
-        batch = self._batch()
+        batch = self._rows.batch(self._next)
+        self._get_to_know()
         if batch is not None:
             self._take(batch)
-        elif self._passed == 0 and self._ends < len(self._joined.ends):
-            self.back.finish(self._joined.ends[self._ends][1])
-            self._ends += 1
-        else:
-            return self._epochs is not None and self._end_epoch(self._epochs, tell)
-        return True
+            return True
+        if self._finish_where_it_ended() or not self._rows.is_over():
+            return True
+        return self._epochs is not None and self._end_epoch(self._epochs, tell)
 
-    def _batch(self) -> SampleBatch | None:
-        """The next rows; None where the input ended, or the join stopped.
-
-        Raises:
-            DataError: there are fewer than the join said.
-        """
-        between = self._passed == 0 and self._ends < len(self._joined.ends)
-        stop = self._joined.ends[self._ends][0] if between else self._joined.rows
-        if self._batches is None:
-            self._batches = self._log(self._next, stop)
-        batch = next(self._batches, None)
-        if batch is None:
-            self._batches = None
-        return batch
-
-    def _log(self, first: int = 0, end: int | None = None) -> Iterator[SampleBatch]:
-        end = self._joined.rows if end is None else end
-        for batch in read_samples(self._folder, first, end):
-            if batch.ordinal[0] != first:
-                break
-            first = int(batch.ordinal[-1]) + 1
-            yield batch
-        if first < end:
-            raise DataError(
-                f"{self._folder} lacks row {first:,} of the {self._joined.rows:,} that were joined; "
-                "run streamctr join again"
-            )
+    def _get_to_know(self) -> None:
+        """Texts that rows may be sliced by from here on."""
+        if self._known is not self._joined:
+            self._known = self._joined
+            if self._known.names["claimed"]:  # which it is not before the first round of a topic
+                self._known.teach(self._names)
 
     def _take(self, batch: SampleBatch) -> None:
+        """Learn rows, and finish at each end of the input that lies before or within them."""
         if self._epochs is not None and self._passed:
             self._epochs.learn(batch)
-        else:
-            self.back.feed(batch)
-            self._emitted_ms = int(batch.emit_ms[-1])
-        self._next = int(batch.ordinal[-1]) + 1
+            self._next = int(batch.ordinal[-1]) + 1
+            return
+        while len(batch):
+            self._finish_where_it_ended()
+            ends = self._joined.ends[self._ends :]
+            now = len(batch) if not ends else min(len(batch), ends[0][0] - self._next)
+            part, batch = batch.take(slice(0, now)), batch.take(slice(now, None))
+            self.back.feed(part)
+            self._emitted_ms, self._next = int(part.emit_ms[-1]), int(part.ordinal[-1]) + 1
+
+    def _finish_where_it_ended(self) -> bool:
+        """Learn what waits for a full block, once for each time that the input ended here; whether it did."""
+        before = self._ends
+        while (
+            not self._passed and self._ends < len(self._joined.ends) and self._joined.ends[self._ends][0] <= self._next
+        ):
+            self.back.finish(self._joined.ends[self._ends][1])
+            self._ends += 1
+        return self._ends > before
 
     def _end_epoch(self, epochs: Epochs, tell: Say) -> bool:
         """Judge the held-out roots; whether another epoch follows."""
         ends = self._joined.ends
         if self._passed == 0 and (not ends or ends[-1][0] < self._joined.rows):
             self.back.finish(self._joined.newest_ms)  # the join stopped before the end of its input
-        epochs.end(self._log())
+        epochs.end(self._rows.again())
         self._next = 0
         tell(f"epoch {self._passed}: NLL {epochs.nll[-1]:.4f} of the roots held out; best is epoch {epochs.best}")
         return not epochs.over
@@ -255,8 +291,17 @@ class LearnTask:
     def state(self) -> Arrays:
         """Of the back half and the epochs, and the place in the log."""
         arrays = self.back.state() | {"at": np.array([self._next, self._ends, self._emitted_ms])}
+        arrays["positions"] = pack_text(self._rows.positions())
         epochs = {} if self._epochs is None else self._epochs.state()
         return arrays | {f"epochs/{name}": array for name, array in epochs.items()}
+
+    def offsets(self) -> Offsets:
+        """Of a topic, what is read next."""
+        return self._rows.offsets()
+
+    def report(self) -> dict[str, Any]:
+        """Nothing: the bar says how far it is."""
+        return {}
 
     def close(self) -> None:
         """Give back files."""

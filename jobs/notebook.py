@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from connectors.logs import read_samples
 from jobs.console import Call
+from jobs.extents import kept_extent
 from jobs.replay import Request, replay
 from jobs.rundir import RunDirectory, config_path
 from jobs.runfile import RunConfig, RunFile
@@ -81,13 +82,15 @@ class Run:
         hashes, bags and histories as lists of them, numbers and vectors as the model is given them.
 
         Raises:
-            DataError: it has kept none.
+            DataError: it has kept none, or in a topic.
         """
-        batches = list(read_samples(self.directory.samples))
+        directory, kafka = self.directory, self.config.kafka
+        if kafka is not None and kafka.samples is not None:
+            raise DataError(f"the samples of {self.path} are in the topic {kafka.samples}, not in {directory.samples}")
+        extent = kept_extent("samples", directory.snapshots, directory.joined)
+        batches = list(read_samples(directory.samples, extent=extent))
         if not batches:
-            raise DataError(
-                f"{self.directory.samples} holds no samples: set samples: true, or streamctr join {self.path}"
-            )
+            raise DataError(f"{directory.samples} holds no samples: set samples: true, or streamctr join {self.path}")
         return pa.concat_tables([_table(batch, self.config) for batch in batches])
 
     @cached_property

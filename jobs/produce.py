@@ -1,14 +1,15 @@
-"""`streamctr produce`: event files to topics, message by message, in the order of event time.
+"""`streamctr produce`: event files, or a synthetic world, to topics, message by message in the order of event time.
 
 Legend: N messages.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -16,20 +17,23 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 from rich.text import Text
 
-from connectors.files import find_files
+from connectors.files import FilesConfig, find_files
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.producer import Producer, Topic, ensure_topics
 from connectors.kafka.topics import stages_of
 from jobs.console import Call, Result, say
 from jobs.interrupts import Stop
 from jobs.messages import MessageReader, Messages
+from jobs.mistakes import configured
 from jobs.progress import Progress
 from jobs.rundir import load_run
 from jobs.runfile import RunConfig
 from jobs.summary import figures_table
+from jobs.synthetic_data import STAGES, apart, write
 from streamctr.errors import ConfigError
 from streamctr.kernel import first_use
 from streamctr.order import FIRST_MS
+from streamctr.synthetic import WorldConfig
 
 I64 = NDArray[np.int64]
 
@@ -48,10 +52,16 @@ class Request:
     """How much faster than they happened events are sent, such as `10x`; else as fast as possible."""
     partitions: int = 4
     """Of topics that have to be created."""
+    synthetic: bool = False
+    """Send a synthetic world in place of the run's files; settings of it are named `world.KEY`."""
+    now: bool = False
+    """Its events begin now."""
+    once: bool = False
+    """Send nothing where a topic holds messages already."""
 
 
 def produce(call: Call, request: Request) -> Result:
-    """Send every message of the run's event files to the topic of its stage, from the first one on.
+    """Send every message of the run's event files, or of a synthetic world, to the topic of its stage.
 
     Messages are sent as they are, each keyed by the 8 bytes of its root's hash, so that all of a root's are in the
     partitions of one number; the record's timestamp is the event's.
@@ -59,18 +69,19 @@ def produce(call: Call, request: Request) -> Result:
     Raises:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
-    config = load_run(request.run, call.sets).config
+    world, own = apart(call.sets) if request.synthetic else ([], list(call.sets))
+    config = load_run(request.run, own).config
     kafka, pace = _kafka(config, request.run), Pace(request.speed)
     topic_of = topics_of(config, kafka)
-    partitions = find_files(config.files, config.tree, config.stage is not None)
     began = time.monotonic()
     if first_use():
         say("compiling kernels (first use, about half a minute)")
-    with closing(MessageReader(config, partitions)) as reader, Stop() as stop:
+    with _files(config, request, world) as files, closing(_reader(config, files)) as reader, Stop() as stop:
         topics = ensure_topics(kafka, sorted(set(topic_of.values())), request.partitions)
         with closing(Producer(kafka, topics)) as producer, Progress("produce", reader.size_bytes) as progress:
             sender = _Sender(producer, topic_of, pace, stop, {topic.name: _Sent() for topic in topics})
-            warnings = _send_all(sender, reader, topics, progress)
+            full = [topic.name for topic in topics if not topic.empty] if request.once else []
+            warnings = _left_alone(full, progress) if full else _send_all(sender, reader, topics, progress)
             producer.flush()
     result = {
         "topics": {topic.name: _described(topic, sender.sent[topic.name]) for topic in topics},
@@ -79,6 +90,35 @@ def produce(call: Call, request: Request) -> Result:
     }
     call.show(*_summary(result))
     return result, stop.exit_code
+
+
+@contextmanager
+def _files(config: RunConfig, request: Request, world: Sequence[str]) -> Iterator[FilesConfig]:
+    """The event files that are to be sent: the run's, or those of a world, made in a folder that goes away again."""
+    if not request.synthetic:
+        if request.now:
+            raise ConfigError("--now moves the events of a synthetic world, never those of a log; add --synthetic")
+        yield config.files
+        return
+    stages = {config.tree.names[place] for place in config.tree.tellers}
+    if config.stage is not None or not stages.issuperset(STAGES):
+        raise ConfigError(
+            f"--synthetic sends {', '.join(STAGES)}, each to a topic of its own; {request.run} reads "
+            f"{', '.join(sorted(stages))}{' from messages that say their stage' if config.stage is not None else ''}; "
+            "start from jobs/examples/synthetic.yaml"
+        )
+    described = configured(WorldConfig, world)
+    if request.now:
+        described = described.model_copy(update={"start": time.time_ns() // 1_000_000})
+    with TemporaryDirectory(prefix="streamctr-") as folder:
+        with Progress("making the world", described.roots) as progress:
+            write(folder, described, progress.advance)
+        yield FilesConfig(paths=(folder,))
+
+
+def _reader(config: RunConfig, files: FilesConfig) -> MessageReader:
+    of_files = config.model_copy(update={"files": files})
+    return MessageReader(of_files, find_files(files, config.tree, config.stage is not None))
 
 
 def _kafka(config: RunConfig, run: Path) -> KafkaConfig:
@@ -125,6 +165,12 @@ def _send_all(sender: "_Sender", reader: MessageReader, topics: Sequence[Topic],
             progress.say(f"{sender.stop.name}: what was sent is being confirmed; a second start would send it again")
             break
     return warnings
+
+
+def _left_alone(full: Sequence[str], progress: Progress) -> list[str]:
+    why = f"nothing is sent: {', '.join(full)} {'hold' if full[1:] else 'holds'} messages already"
+    progress.say(why)
+    return [why]
 
 
 def _warnings(topics: Sequence[Topic], oldest_ms: int) -> list[str]:

@@ -11,11 +11,12 @@ from jobs.console import Call, Result
 from jobs.donor import Donor
 from jobs.eventtask import EventTask, Inputs
 from jobs.interrupts import Stop
+from jobs.owner import Own, Owner, sole
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
 from jobs.runner import Place, Runner, in_directory, learned, moment, refuse_snapshots_of
 from jobs.summary import summary
-from jobs.wiring import Limits
+from jobs.wiring import Limits, Outputs
 from streamctr.snapshot import SnapshotStore
 
 
@@ -38,44 +39,59 @@ def replay(call: Call, request: Request) -> Result:
     Raises:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
-    return run(call, request, lambda config, _: Inputs.files(config))
-
-
-def run(call: Call, request: Request, open_inputs: Callable[[RunConfig, Any], Inputs]) -> Result:
-    """A whole pipeline over any events; `open_inputs` is called with the log when the run directory is owned.
-
-    Raises:
-        StreamctrError: as `replay`.
-    """
-    limits = Limits(frozen_ms=moment("--frozen", request.frozen), until_ms=moment("--until", request.until))
     config = load_run(request.run, call.sets).config
     directory = RunDirectory.of(request.run, request.directory)
-    donor = None if request.start is None else Donor.load(request.start, config)  # before --fresh may delete it
-    store = SnapshotStore(directory.snapshots, config.snapshots.keep)
 
-    def clear() -> None:
-        if request.fresh:
-            directory.clear()
-        refuse_snapshots_of("join", SnapshotStore(directory.joined, 1), directory)
-        if donor is not None:
-            donor.refuse_begun(directory)
+    def open_files(owner: Owner, log: Any) -> tuple[Inputs, Outputs]:
+        return Inputs.files(config), Outputs.files(config, directory)
 
-    def work(log: Any, stop: Stop) -> dict[str, Any]:
-        log.info("started", until=request.until, frozen=request.frozen, fresh=request.fresh)
-        began = time.monotonic()
-        inputs = open_inputs(config, log)
-        with closing(EventTask(config, directory, inputs, limits, donor)) as task:
-            runner = Runner(task, Place(directory, store, config.snapshots, log))
-            name = runner.to_the_end(stop, started=lambda: directory.write_config(config))
-            return {
-                "events": task.pipeline.counts(),
-                "roots": task.pipeline.roots(),
-                **learned(task.back, name),
-                **({"gaps": inputs.gaps} if inputs.gaps else {}),
-                "seconds": round(time.monotonic() - began, 3),
-                "run": str(directory.path),
-            }
+    run = EventRun(config, directory, request, moment("--until", request.until))
+    return run.to_the_end(call, lambda: sole(directory), open_files)
 
-    result, exit_code = in_directory(directory, clear, work)
-    call.show(*summary(result))
-    return result, exit_code
+
+@dataclass(frozen=True, slots=True)
+class EventRun:
+    """A whole pipeline over events from anywhere, in its run directory."""
+
+    config: RunConfig
+    directory: RunDirectory
+    request: Request
+    until_ms: int | None
+
+    def to_the_end(self, call: Call, own: Own, opened: Callable[[Owner, Any], tuple[Inputs, Outputs]]) -> Result:
+        """Run it; `opened` gives what it reads and writes when the run directory is owned.
+
+        Raises:
+            StreamctrError: as `replay`.
+        """
+        config, directory, request = self.config, self.directory, self.request
+        limits = Limits(frozen_ms=moment("--frozen", request.frozen), until_ms=self.until_ms)
+        donor = None if request.start is None else Donor.load(request.start, config)  # before --fresh may delete it
+
+        def clear() -> None:
+            if request.fresh:
+                directory.clear()
+            refuse_snapshots_of("join", SnapshotStore(directory.joined, 1), directory)
+            if donor is not None:
+                donor.refuse_begun(directory)
+
+        def work(owner: Owner, log: Any, stop: Stop) -> dict[str, Any]:
+            log.info("started", until=request.until, frozen=request.frozen, fresh=request.fresh, epoch=owner.epoch)
+            began = time.monotonic()
+            inputs, outputs = opened(owner, log)
+            with closing(EventTask(config, inputs, outputs, limits, donor)) as task:
+                store = SnapshotStore(directory.snapshots, config.snapshots.keep, owner.epoch)
+                runner = Runner(task, Place(directory, store, config.snapshots, log, owner))
+                name = runner.to_the_end(stop, started=lambda: directory.write_config(config))
+                return {
+                    "events": task.pipeline.counts(),
+                    "roots": task.pipeline.roots(),
+                    **learned(task.back, name),
+                    **task.told(),
+                    "seconds": round(time.monotonic() - began, 3),
+                    "run": str(directory.path),
+                }
+
+        result, exit_code = in_directory(directory, own, clear, work)
+        call.show(*summary(result))
+        return result, exit_code

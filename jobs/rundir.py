@@ -2,25 +2,32 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
+from uuid import uuid4
 
 import orjson
 import structlog
 
 from jobs.lookups import with_lookup_hashes
 from jobs.runfile import RunConfig, RunFile, resolved_yaml
-from streamctr.errors import BusyError, ConfigError
+from streamctr.errors import BusyError, ConfigError, room_for
 
 _RUN_FILE: Final = "run.yaml"
 _LOCK: Final = ".lock"
-_CONTENT: Final = frozenset(
-    ("run.yaml", "run.yaml.new", "snapshots", "joined", "metrics.jsonl", "dead-letters", "samples", "exports")
-) | {"log.jsonl", _LOCK}
+_ID: Final = "run.id"
+_EPOCHS: Final = "epochs"
+_CONTENT: Final = re.compile(
+    r"run\.yaml(\.new)?|snapshots|joined|metrics(-\w+)*\.jsonl|dead-letters|samples|exports|run\.id\.\w+|log\.jsonl(\.\d+)?"
+)
+_OWNERS: Final = frozenset((_LOCK, _ID, _EPOCHS))
+"""What tells owners apart: it stays when all else is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +68,36 @@ class RunDirectory:
         """Folder of the snapshots of `join`."""
         return self.path / "joined"
 
+    @property
+    def run_id(self) -> str:
+        """By what the run is known outside: the same for all its owners, wherever they run."""
+        path, drawn = self.path / _ID, uuid4().hex
+        if not path.exists():
+            aside = self.path / f"{_ID}.{drawn}"
+            aside.write_text(drawn)
+            with suppress(FileExistsError):  # another process was quicker
+                os.link(aside, path)
+            aside.unlink()
+        return path.read_text()
+
+    def claim_epoch(self) -> int:
+        """A number that no owner of the run had before, and later ones will exceed."""
+        epochs = self.path / _EPOCHS
+        epochs.mkdir(exist_ok=True)
+        epoch = 1 + max((int(claimed.name) for claimed in epochs.iterdir()), default=0)
+        while True:
+            try:
+                (epochs / f"{epoch:05d}").mkdir()  # by one of several owners, also over a network
+                return epoch
+            except FileExistsError:
+                epoch += 1
+
     @contextmanager
-    def owned(self) -> Iterator[None]:
+    def owned(self, shared: bool = False) -> Iterator[None]:
         """Own the directory while in the block; the lock ends with the process, however it ends.
+
+        Args:
+            shared: with others who do the same, and know by other means who counts.
 
         Raises:
             BusyError: another process owns it.
@@ -77,14 +111,14 @@ class RunDirectory:
                 f"{self.path} cannot be a run directory: {error.strerror}; choose another with --run"
             ) from None
         try:
-            self._lock(lock)
+            self._lock(lock, shared)
             yield
         finally:
             os.close(lock)
 
-    def _lock(self, lock: int) -> None:
+    def _lock(self, lock: int, shared: bool) -> None:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"{self.path} is owned by another process; wait until it ends, or choose another with --run"
             raise BusyError(message) from None
@@ -95,11 +129,12 @@ class RunDirectory:
         Raises:
             ConfigError: something else lies there too; nothing is deleted then.
         """
-        strange = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _CONTENT)
+        entries = [entry for entry in self.path.iterdir() if entry.name not in _OWNERS]
+        strange = sorted(entry.name for entry in entries if not _CONTENT.fullmatch(entry.name))
         if strange:
             raise ConfigError(f"--fresh would delete {self.path}, which holds {strange[0]}, not of a run; move it away")
-        for entry in self.path.iterdir():
-            if entry.name == _LOCK or entry.name in keep:
+        for entry in entries:
+            if entry.name in keep:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -136,12 +171,45 @@ def load_run(run: Path, overrides: Sequence[str] = ()) -> RunFile:
     return replace(loaded, config=with_lookup_hashes(loaded.config))
 
 
+class _Rotated:
+    """The file of a log: where it is long it becomes `log.jsonl.1`, that one `log.jsonl.2`, and so on; five stay."""
+
+    def __init__(self, path: Path, long_bytes: int) -> None:
+        self._path, self._long_bytes = path, long_bytes
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, line: bytes) -> None:
+        with room_for(self._path):
+            if self._file.tell() >= self._long_bytes:
+                self._rotate()
+            self._file.write(line)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _rotate(self) -> None:
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{number}") for number in range(1, 6))]
+        for newer, older in reversed(list(pairwise(names))):
+            with suppress(FileNotFoundError):
+                newer.replace(older)
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+
+
 @contextmanager
-def run_log(path: Path) -> Iterator[Any]:
-    """A logger of JSON lines with the wall time, appended to `path`."""
-    with path.open("ab") as file:
+def run_log(path: Path, long_bytes: int = 1 << 24) -> Iterator[Any]:
+    """A logger of JSON lines with the wall time, appended to `path`; a `DiskFullError` where there is no room.
+
+    Args:
+        path: the file; where it is long it gets a number behind its name, and five such stay.
+        long_bytes: how long that is.
+    """
+    with closing(_Rotated(path, long_bytes)) as file:
         yield structlog.wrap_logger(
-            structlog.BytesLogger(file),
+            structlog.BytesLogger(cast(BinaryIO, file)),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),

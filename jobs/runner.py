@@ -1,24 +1,25 @@
 """What `replay`, `join` and `learn` do alike: own the directory, go on from a snapshot, advance, say how it ended."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
-from safetensors import SafetensorError
 
 from jobs.about import changes, environment
 from jobs.console import exit_code_of, say
 from jobs.interrupts import Alarm, Stop
 from jobs.lookups import without_later_versions
+from jobs.owner import Offsets, Own, Owner
 from jobs.progress import Progress
 from jobs.rundir import RunDirectory, run_log
 from jobs.runfile import config_diff
-from streamctr.errors import ConfigError, SnapshotError
+from streamctr.errors import ConfigError, ContactError, DiskFullError, SnapshotError, room_for
 from streamctr.kernel import first_use
 from streamctr.pipeline import BackHalf
-from streamctr.ports import Arrays
+from streamctr.ports import Arrays, unpack_text
 from streamctr.schema import instant_text, parse_instant_ms
 from streamctr.snapshot import Snapshot, SnapshotsConfig, SnapshotStore
 
@@ -32,6 +33,8 @@ class Task(Protocol):
 
     command: str
     """Its name on the command line, and in its snapshots."""
+    follows: tuple[str, ...]
+    """Commands whose snapshots it goes on from."""
     unit: str
     """What it takes: events or rows."""
 
@@ -87,6 +90,14 @@ class Task(Protocol):
         """As in `Stateful`."""
         ...
 
+    def offsets(self) -> Offsets:
+        """Of topics, what is read next; empty for files."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """What is worth a line in the log now and then; empty for nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -97,6 +108,7 @@ class Place:
     every: SnapshotsConfig
     log: Any
     """Of what happened, with the wall time."""
+    owner: Owner
 
 
 class Runner:
@@ -106,6 +118,8 @@ class Runner:
         self._task, self._place = task, place
         self._name, self._saved_at = "", 0
         self._about: About = {}
+        self._again_s: float | None = None  # when to try again what could not be committed
+        self._reported_s = time.monotonic()
 
     def to_the_end(self, stop: Stop, started: Callable[[], None]) -> str:
         """Run to the end or to a signal and leave a last snapshot; its name.
@@ -123,12 +137,16 @@ class Runner:
             started()
             while not stop.asked and self._advance(progress):
                 if alarm.rang() or self._is_due():
-                    self._save()
+                    self._save(progress)
+                self._report()
             if stop.asked:
                 progress.say(f"{stop.name}: taking a last snapshot")
             if task.taken != self._saved_at or not self._name:
-                self._save()
-        self._place.store.verify(self._name)
+                self._save(progress)
+            if self._again_s is not None and not stop.asked:
+                raise ContactError(_NOT_COMMITTED)
+        if self._name:
+            self._place.store.verify(self._name)
         return self._name
 
     def _advance(self, progress: Progress) -> bool:
@@ -139,7 +157,7 @@ class Runner:
             return True
         if not (self._name and task.is_over(self._about) and task.taken == self._saved_at):
             task.finish()
-            self._save(over=True)
+            self._save(progress, over=True)
         return False
 
     def _resume(self, progress: Progress) -> None:
@@ -177,7 +195,7 @@ class Runner:
             ConfigError: another command's snapshot, or something differs that may not.
         """
         path, command = self._place.directory.path, about.get("command", "replay")
-        if command != self._task.command:
+        if command not in self._task.follows:
             raise ConfigError(_NOT_ITS_OWN.format(path=path, command=command))
         before, now = (
             without_later_versions(plain, about["event_ms"]) for plain in (about["config"], self._task.config)
@@ -191,27 +209,49 @@ class Runner:
             )
 
     def _is_due(self) -> bool:
+        if self._again_s is not None:
+            return time.monotonic() >= self._again_s
         every = self._place.every.every_events
         return every is not None and self._task.taken // every > self._saved_at // every
 
-    def _save(self, over: bool = False) -> None:
+    def _report(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._reported_s >= _REPORT_S:
+            self._reported_s = now_s
+            if said := self._task.report():
+                self._place.log.info("going on", taken=self._task.taken, **said)
+
+    def _save(self, progress: Progress, over: bool = False) -> None:
+        """Leave a snapshot; where brokers are silent who must say that it counts, go on without it for a while."""
         task, place = self._task, self._place
+        arrays = task.state()
         about = {
             "command": task.command,
             **task.about(over),
+            "logs": {n.removeprefix("size."): unpack_text(a) for n, a in arrays.items() if n.startswith("size.")},
             "environment": environment(),
             "config": task.config,
         }
-        arrays = task.state()
         finite = [name for name, array in arrays.items() if _is_weight(name, array)]
         try:
-            self._name = place.store.save(task.taken, arrays, about, finite)
-        except SafetensorError as error:
-            raise OSError(f"{place.directory.path}: {error}") from None
-        self._about, self._saved_at = about, task.taken
+            self._name = place.store.save(
+                task.taken, arrays, about, finite, commit=lambda: place.owner.commit(task.offsets())
+            )
+        except ContactError as error:
+            self._again_s = time.monotonic() + _AGAIN_S
+            progress.say(f"no snapshot for now: {error}")
+            place.log.warning("no snapshot for now", error=str(error))
+            return
+        self._about, self._saved_at, self._again_s = about, task.taken, None
         place.log.info("snapshot", name=self._name, taken=task.taken, steps=about["steps"])
 
 
+_AGAIN_S: Final = 15.0
+_REPORT_S: Final = 30.0
+_NOT_COMMITTED: Final = (
+    "kafka: no broker answered when the last snapshot was to be confirmed; start again: the run goes on from the one "
+    "before it"
+)
 _NOT_ITS_OWN = (
     "{path} holds snapshots of {command}: go on with streamctr {command}, choose another directory with --run, "
     "or start anew with --fresh"
@@ -230,7 +270,10 @@ def refuse_snapshots_of(command: str, store: SnapshotStore, directory: RunDirect
 
 
 def in_directory(
-    directory: RunDirectory, clear: Callable[[], None], work: Callable[[Any, Stop], dict[str, Any]]
+    directory: RunDirectory,
+    own: Own,
+    clear: Callable[[], None],
+    work: Callable[[Owner, Any, Stop], dict[str, Any]],
 ) -> tuple[dict[str, Any], int]:
     """Own a run directory, `clear` it, and work in it with a log; signals only ask to stop.
 
@@ -239,13 +282,13 @@ def in_directory(
     """
     if first_use():
         say("compiling kernels (first use, about half a minute)")
-    with directory.owned():
+    with own() as owner, room_for(directory.path):
         clear()
         with run_log(directory.path / "log.jsonl") as log, Stop() as stop:
             try:
-                result = work(log, stop)
+                result = work(owner, log, stop)
             except Exception as error:
-                with suppress(OSError):  # of a full disk, too
+                with suppress(OSError, DiskFullError):  # of a full disk, too
                     log.error("failed", error=f"{type(error).__name__}: {error}", exit_code=exit_code_of(error))
                 raise
             log.info("ended", exit_code=stop.exit_code, signal=stop.name, **result["events"])

@@ -1,8 +1,8 @@
 """Write the synthetic world as event files, one per stage, each sorted by time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,24 @@ from numpy.typing import NDArray
 from streamctr.hashing import U64
 from streamctr.synthetic import ID_FIELDS, NUMBER_FIELDS, Roots, World, WorldConfig
 
+STAGES: Final = ("impression", "click", "conversion")
+"""What it writes a file of each."""
+
+_WORLD: Final = "world."
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _TEXT_IDS = {"user_id": "u", "device": "model-", "channel": "ch-"}
 """Ids that are written as text; the others are whole numbers, as in logs."""
+
+
+def apart(sets: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of settings, those of the world, which `world.` stands before, and those of the run file.
+
+    >>> apart(["world.roots=1000", "training.seed=2"])
+    (['roots=1000'], ['training.seed=2'])
+    """
+    sets = list(sets)
+    own = [setting.removeprefix(_WORLD) for setting in sets if setting.startswith(_WORLD)]
+    return own, [setting for setting in sets if not setting.startswith(_WORLD)]
 
 
 def write(out: str, config: WorldConfig, progress: Callable[[int], None], *, compress: bool = True) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """From a run file to a pipeline: every part, built from its block of the config."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from connectors.logs import JsonLines, SampleLog
@@ -17,7 +16,7 @@ from streamctr.metrics import Judge
 from streamctr.names import Names
 from streamctr.order import Orderer
 from streamctr.pipeline import BackHalf, Parts, Pipeline
-from streamctr.ports import Source
+from streamctr.ports import SampleSink, ScoreSink, Sink, Source
 from streamctr.schema import FeaturesConfig
 from streamctr.training import HeldOut, Recipe, Trainer
 
@@ -63,14 +62,35 @@ def no_events(features: FeaturesConfig) -> EventBatch:
     return EventBatch.empty(features.event_id_columns, features.event_number_columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a run writes."""
+
+    dead_letters: Sink
+    metrics: Sink
+    samples: SampleSink | None
+    """The emission log; None where it is not kept."""
+    scores: ScoreSink | None
+
+    @classmethod
+    def files(cls, config: RunConfig, directory: RunDirectory, epoch: int = 0, joins_only: bool = False) -> "Outputs":
+        """The files of a run directory that owners of this epoch write."""
+        return cls(
+            dead_letters=JsonLines(directory.dead_letters / "letters.jsonl", epoch=epoch, most_bytes=1 << 32),
+            metrics=JsonLines(directory.metrics, epoch=epoch),
+            samples=SampleLog(directory.samples, epoch=epoch) if config.samples or joins_only else None,
+            scores=ScoreLog(directory.samples, epoch=epoch) if config.samples else None,
+        )
+
+
 def back_half(
-    config: RunConfig, metrics: Path, names: Names, frozen_ms: int | None = None, held_out: HeldOut | None = None
+    config: RunConfig, outputs: Outputs, names: Names, frozen_ms: int | None = None, held_out: HeldOut | None = None
 ) -> BackHalf:
-    """A back half that writes its lines of figures to the file `metrics`, untouched by any sample.
+    """A back half that writes its lines of figures and its scores, untouched by any sample.
 
     Args:
         config: what the run file says.
-        metrics: the file.
+        outputs: where it writes.
         names: texts of what figures are sliced by.
         frozen_ms: nothing is learned from here on.
         held_out: roots that teach nothing.
@@ -79,17 +99,17 @@ def back_half(
         ConfigError: parts do not fit one another.
     """
     judge = Judge(config.metrics, config.tree, config.features, names)
-    scores = ScoreLog(metrics.parent / "samples") if config.samples else None
-    return BackHalf(Trainer(recipe(config), judge, frozen_ms, held_out, scores), judge, JsonLines(metrics), scores)
+    trainer = Trainer(recipe(config), judge, frozen_ms, held_out, outputs.scores)
+    return BackHalf(trainer, judge, outputs.metrics, outputs.scores)
 
 
-def build(config: RunConfig, directory: RunDirectory, source: Source, limits: Limits = Limits()) -> Pipeline:
-    """A pipeline that writes into `directory`, untouched by any event.
+def build(config: RunConfig, source: Source, outputs: Outputs, limits: Limits = Limits()) -> Pipeline:
+    """A pipeline, untouched by any event.
 
     Args:
         config: what the run file says.
-        directory: the run's, owned.
         source: where the events come from.
+        outputs: where it writes.
         limits: where it stops learning and reading, and whether it learns at all.
 
     Raises:
@@ -104,9 +124,9 @@ def build(config: RunConfig, directory: RunDirectory, source: Source, limits: Li
         joiner=joiner(config),
         encoder=encoder(config, names),
         names=names,
-        dead_letters=JsonLines(directory.dead_letters / "letters.jsonl"),
-        samples=SampleLog(directory.samples) if config.samples or limits.joins_only else None,
-        back=None if limits.joins_only else back_half(config, directory.metrics, names, limits.frozen_ms),
+        dead_letters=outputs.dead_letters,
+        samples=outputs.samples,
+        back=None if limits.joins_only else back_half(config, outputs, names, limits.frozen_ms),
     )
     others = () if config.stage is None else (OTHER,)
     return Pipeline(parts, (*funnel.names, *others), limits.until_ms)

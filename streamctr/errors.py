@@ -1,5 +1,10 @@
 """The exception tree. Every error says what was wanted, what came and what to do."""
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class StreamctrError(Exception):
     """The root of all errors that a user can mend; `exit_code` is what a program ends with."""
@@ -23,6 +28,18 @@ class BusyError(StreamctrError):
     """Another process owns the run directory."""
 
     exit_code = 75
+
+
+class FencedError(StreamctrError):
+    """Another daemon has taken the run over: nothing that this one did since counts."""
+
+    exit_code = 79
+
+
+class DiskFullError(StreamctrError):
+    """There is no room left where a run writes."""
+
+    exit_code = 73
 
 
 class SnapshotError(StreamctrError):
@@ -65,3 +82,23 @@ class TopicError(StreamctrError):
     """There is no such topic."""
 
     exit_code = 66
+
+
+@contextmanager
+def room_for(path: str | os.PathLike[str]) -> Iterator[None]:
+    """While `path` is written: that a disk is full, or one's share of it, is raised as a `DiskFullError`.
+
+    >>> with room_for("/dev/full"), open("/dev/full", "wb", buffering=0) as file:
+    ...     _ = file.write(b"much")
+    Traceback (most recent call last):
+    streamctr.errors.DiskFullError: /dev/full cannot be written: No space left on device; make room and start again, ...
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        said = os.strerror(error.errno)
+        raise DiskFullError(
+            f"{path} cannot be written: {said}; make room and start again, what was saved before stays"
+        ) from None

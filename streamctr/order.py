@@ -29,11 +29,17 @@ class Orderer:
 
     def __init__(self, partitions: int, lateness_ms: int, empty: EventBatch) -> None:
         self._lateness_ms = lateness_ms
-        self._newest_ms = np.full(partitions, FIRST_MS, np.int64)
-        self._ended = np.zeros(partitions, np.bool_)
         self._released_ms = FIRST_MS
         self._newest_released_ms = FIRST_MS
         self._held = empty
+        self._told_ms = empty.time_ms  # of each held event, the time of the message that told of it
+        self._begin(partitions)
+
+    def _begin(self, partitions: int) -> None:
+        self._newest_ms = np.full(partitions, FIRST_MS, np.int64)
+        self._ended = np.zeros(partitions, np.bool_)
+        self._idle = np.zeros(partitions, np.bool_)
+        self._promised: dict[tuple[int, int], int] = {}
 
     @property
     def held(self) -> EventBatch:
@@ -55,12 +61,39 @@ class Orderer:
         """Whether no partition brings anything more."""
         return bool(self._ended.all())
 
+    @property
+    def newest_ms(self) -> Places:
+        """Of each partition, the time of its newest event; `FIRST_MS` before the first."""
+        return self._newest_ms
+
+    @property
+    def idle(self) -> NDArray[np.bool_]:
+        """Which partitions hold nobody up, for they are silent."""
+        return self._idle
+
+    @property
+    def quiet(self) -> NDArray[np.bool_]:
+        """Which partitions hold nobody up, for they are silent or have ended."""
+        return self._idle | self._ended
+
     def behind(self) -> int:
         """The partition to read next: of those that go on, the one whose newest event is oldest."""
-        return int(np.where(self._ended, LAST_MS, self._newest_ms).argmin())
+        return int(np.where(self._ended | self._idle, LAST_MS, self._newest_ms).argmin())
+
+    def reach(self, partitions: int) -> None:
+        """There are so many partitions now; new ones stand behind, and begin."""
+        new = partitions - len(self._newest_ms)
+        if new > 0:
+            self._newest_ms = np.append(self._newest_ms, np.full(new, FIRST_MS))
+            self._ended, self._idle = (np.append(marks, np.zeros(new, np.bool_)) for marks in (self._ended, self._idle))
 
     def push(
-        self, partition: int, events: EventBatch, derived: EventBatch | None = None, line_of: Places | None = None
+        self,
+        partition: int,
+        events: EventBatch,
+        derived: EventBatch | None = None,
+        line_of: Places | None = None,
+        numbers: Places | None = None,
     ) -> NDArray[np.bool_]:
         """Accept the events of one partition, in the order in which they stand there; tells which are late, (N,).
 
@@ -70,6 +103,7 @@ class Orderer:
             derived: events that fields of these messages tell of: they share their message's fate, wait for their own
                 time, and move nothing.
             line_of: by which of `events` each of them was told, (D,).
+            numbers: where they stand in the partition, (N,): what `promise` speaks of.
         """
         if len(events) == 0:
             return np.zeros(0, np.bool_)
@@ -77,14 +111,47 @@ class Orderer:
         before[0] = self._newest_ms[partition]
         np.maximum.accumulate(np.maximum(events.time_ms[:-1], before[0]), out=before[1:])
         late = (events.time_ms < before - self._lateness_ms) | (events.time_ms < self._released_ms)
+        for (of, number), promised_ms in self._promised.items():
+            if of == partition and numbers is not None:
+                late |= (numbers >= number) & (events.time_ms < promised_ms)
         self._newest_ms[partition] = max(int(before[-1]), int(events.time_ms[-1]))
-        told = [] if derived is None or not len(derived) else [derived.take(~late[line_of])]
-        self._held = EventBatch.concat([self._held, events.take(~late), *told])
+        held, told_ms = [self._held, events.take(~late)], [self._told_ms, events.time_ms[~late]]
+        if derived is not None and len(derived):
+            kept = ~late[line_of]
+            held.append(derived.take(kept))
+            told_ms.append(events.time_ms[line_of][kept])
+        self._held, self._told_ms = EventBatch.concat(held), np.concatenate(told_ms)
         return late
+
+    def promise(self, partition: int, number: int, watermark_ms: int) -> None:
+        """Something said that this partition was silent at `number`: what stands there and behind is late before W."""
+        key = partition, number
+        self._promised[key] = max(watermark_ms, self._promised.get(key, watermark_ms))
+
+    def rest(self, partition: int) -> None:
+        """This partition is silent: it no longer holds the watermark back."""
+        self._idle[partition] = True
+
+    def wake(self, partition: int) -> None:
+        """This partition brought something again."""
+        self._idle[partition] = False
 
     def resume(self) -> None:
         """All partitions may bring more: a source that has nothing says so again."""
         self._ended[:] = False
+        self._idle[:] = False
+
+    def splice(self, partitions: int) -> EventBatch:
+        """Go on with other partitions, which bring everything from the watermark on again.
+
+        Returns:
+            The held events whose messages come again: they are no longer held.
+        """
+        again = self._told_ms >= self._released_ms
+        back = self._held.take(again)
+        self._held, self._told_ms = self._held.take(~again), self._told_ms[~again]
+        self._begin(partitions)
+        return back
 
     def end(self, partition: int) -> None:
         """This partition has ended: it no longer holds the watermark back."""
@@ -92,8 +159,11 @@ class Orderer:
 
     def watermark_ms(self, until_ms: int | None = None) -> int:
         """All events before this have come, or are late; at most `until_ms`."""
-        newest = np.where(self._ended, LAST_MS, self._newest_ms)
-        watermark_ms = LAST_MS if self.all_ended else int(newest.min()) - self._lateness_ms
+        going = self._newest_ms[~(self._ended | self._idle)]
+        if self.all_ended:
+            watermark_ms = LAST_MS
+        else:  # where all are silent, what the newest event allows
+            watermark_ms = int(going.min() if len(going) else self._newest_ms.max()) - self._lateness_ms
         return watermark_ms if until_ms is None else min(watermark_ms, until_ms)
 
     def release(self, watermark_ms: int) -> EventBatch:
@@ -103,7 +173,8 @@ class Orderer:
         order = np.lexsort((held.content[ready], held.root[ready], held.stage[ready], held.time_ms[ready]))
         released = held.take(ready[order])
         if len(ready):
-            self._held = held.take(held.time_ms >= watermark_ms)
+            kept = held.time_ms >= watermark_ms
+            self._held, self._told_ms = held.take(kept), self._told_ms[kept]
             self._newest_released_ms = int(released.time_ms[-1])
         # After the end of everything only what is newer than all that was released can still be placed.
         promised_ms = watermark_ms if watermark_ms < LAST_MS else self._newest_released_ms + 1
@@ -113,13 +184,17 @@ class Orderer:
     def state(self) -> Arrays:
         """Newest times, ends, what was promised, and the held events."""
         scalars = np.array([self._released_ms, self._newest_released_ms])
-        arrays: Arrays = {"newest_ms": self._newest_ms, "ended": self._ended, "scalars": scalars}
+        promised = np.array([(*key, ms) for key, ms in self._promised.items()], np.int64).reshape(-1, 3)
+        arrays: Arrays = {"newest_ms": self._newest_ms, "ended": self._ended, "idle": self._idle, "scalars": scalars}
+        arrays |= {"promised": promised, "told_ms": self._told_ms}
         return arrays | {f"held.{name}": getattr(self._held, name) for name in self._held.__slots__}
 
     def restore(self, arrays: Arrays) -> None:
         """Become the orderer that gave `arrays`; partitions that it did not have stand behind, and begin."""
-        new = len(self._newest_ms) - len(arrays["newest_ms"])  # never fewer: the source misses those that are gone
-        self._newest_ms = np.append(arrays["newest_ms"], np.full(new, FIRST_MS))
-        self._ended = np.append(arrays["ended"], np.zeros(new, np.bool_))
+        partitions = len(self._newest_ms)  # never fewer: the source misses those that are gone
+        self._newest_ms, self._ended, self._idle = (arrays[name].copy() for name in ("newest_ms", "ended", "idle"))
+        self.reach(partitions)
         self._released_ms, self._newest_released_ms = (int(value) for value in arrays["scalars"])
+        self._promised = {(of, number): ms for of, number, ms in arrays["promised"].tolist()}
         self._held = EventBatch(*(arrays[f"held.{name}"].copy() for name in self._held.__slots__))
+        self._told_ms = arrays["told_ms"].copy()

@@ -15,7 +15,7 @@ from streamctr.features import Encoder
 from streamctr.join import Joiner
 from streamctr.metrics import Judge
 from streamctr.names import Names
-from streamctr.order import LAST_MS, Orderer
+from streamctr.order import FIRST_MS, LAST_MS, Orderer
 from streamctr.ports import Arrays, SampleSink, ScoreSink, Sink, Source, Stateful, pack_text, unpack_text
 from streamctr.samples import SampleBatch
 from streamctr.training import Trainer
@@ -41,18 +41,18 @@ class BackHalf:
     def state(self) -> Arrays:
         """The trainer, with the judge, whose figures follow from what it scored; and how far the logs go, on disk."""
         arrays = {f"trainer/{name}": array for name, array in self.trainer.state().items()}
-        return arrays | {f"size.{name}": np.array([log.flush()]) for name, log in self._logs.items()}
+        return arrays | {f"size.{name}": pack_text(log.flush()) for name, log in self._logs.items()}
 
     def restore(self, arrays: Arrays) -> None:
         """Become the half that gave `arrays`; lines and scores that came after are forgotten."""
         self.trainer.restore(_below("trainer/", arrays))
         for name, log in self._logs.items():
-            log.truncate(int(arrays[f"size.{name}"][0]))
+            log.truncate(unpack_text(arrays[f"size.{name}"]))
 
     def forget(self) -> None:
         """Write all lines and scores again: they left no snapshot."""
         for log in self._logs.values():
-            log.truncate(0)
+            log.truncate("")
 
     def close(self) -> None:
         """Give back files."""
@@ -91,6 +91,7 @@ class Pipeline:
         self._read = np.zeros(len(parts.joiner.counts) + 1, np.int64)
         self._finished_read = 0  # what had been read when the input last ended
         self._counts = np.zeros((len(self._read), len(Outcome)), np.int64)  # what the joiner does not count
+        self._start_ms = FIRST_MS  # what happened before is skipped
 
     def advance(self) -> bool:
         """Take one block through everything; False when there is no more to take."""
@@ -98,16 +99,23 @@ class Pipeline:
         if orderer.all_ended or (self._until_ms is not None and orderer.watermark_ms() >= self._until_ms):
             return False
         block = self.parts.source.poll(orderer.behind())
+        orderer.reach(self.parts.source.partitions)
         decoded = self.parts.decoder.decode(block)
+        if self._start_ms > FIRST_MS:
+            decoded = decoded.since(self._start_ms, self.stages)
         self._read += decoded.read
         self._counts[:, Outcome.REJECTED] += decoded.rejected
         self._counts[:, Outcome.SKIPPED] += decoded.skipped
         self.parts.dead_letters.write(decoded.letters)
-        late = orderer.push(block.partition, decoded.events, decoded.derived, decoded.line_of)
+        if decoded.read.any():
+            orderer.wake(block.partition)
+        late = orderer.push(block.partition, decoded.events, decoded.derived, decoded.line_of, decoded.lines)
         for events, late_N in ((decoded.events, late), (decoded.derived, late[decoded.line_of])):
             self._counts[:, Outcome.LATE] += np.bincount(events.stage[late_N], minlength=len(self._read))
         if block.ended:
             orderer.end(block.partition)
+        elif block.idle:
+            orderer.rest(block.partition)
         self._release()
         return True
 
@@ -160,30 +168,46 @@ class Pipeline:
     def state(self) -> Arrays:
         """Everything: of each part, and how far each appended file goes, on disk from here on."""
         self.check()
-        arrays: Arrays = {"read": self._read, "counts": self._counts, "finished": np.array([self._finished_read])}
+        moments = np.array([self._finished_read, self._start_ms])
+        arrays: Arrays = {"read": self._read, "counts": self._counts, "moments": moments}
         arrays["positions"] = pack_text(self.parts.source.positions())
         for name, part in self._stateful().items():
             arrays |= {f"{name}/{key}": array for key, array in part.state().items()}
-        arrays |= {f"size.{name}": np.array([log.flush()]) for name, log in self._logs().items()}
+        arrays |= {f"size.{name}": pack_text(log.flush()) for name, log in self._logs().items()}
         return arrays if self.parts.back is None else arrays | self.parts.back.state()
 
     def restore(self, arrays: Arrays) -> None:
         """Become the pipeline that gave `arrays`; appended files forget what came after."""
-        self._read, self._counts = arrays["read"].copy(), arrays["counts"].copy()
-        self._finished_read = int(arrays["finished"][0])
         self.parts.source.seek(unpack_text(arrays["positions"]))
+        self._restore(arrays)
+        self.parts.orderer.resume()
+
+    def splice(self, arrays: Arrays) -> None:
+        """Become the pipeline that gave `arrays`, and go on at its watermark with another source of the same events.
+
+        The source may begin earlier: what happened before the watermark is skipped. Events behind it that were read are
+        taken out of what was read, for they come again.
+        """
+        self._restore(arrays)
+        self.parts.decoder.forget()
+        again = self.parts.orderer.splice(self.parts.source.partitions)
+        self._read -= np.bincount(again.stage, minlength=len(self._read))
+        self._start_ms = self.parts.orderer.released_ms
+
+    def _restore(self, arrays: Arrays) -> None:
+        self._read, self._counts = arrays["read"].copy(), arrays["counts"].copy()
+        self._finished_read, self._start_ms = (int(value) for value in arrays["moments"])
         for name, part in self._stateful().items():
             part.restore(_below(f"{name}/", arrays))
         for name, log in self._logs().items():
-            log.truncate(int(arrays[f"size.{name}"][0]))
+            log.truncate(unpack_text(arrays[f"size.{name}"]))
         if self.parts.back is not None:
             self.parts.back.restore(arrays)
-        self.parts.orderer.resume()
 
     def forget(self) -> None:
         """Write all logs again: they left no snapshot."""
         for log in self._logs().values():
-            log.truncate(0)
+            log.truncate("")
         if self.parts.back is not None:
             self.parts.back.forget()
 

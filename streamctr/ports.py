@@ -1,6 +1,6 @@
 """What the outside must provide, and what every stateful part offers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -26,6 +26,17 @@ class Stateful(Protocol):
     def restore(self, arrays: Arrays) -> None:
         """Become the part that gave `arrays`; copies what it keeps."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A message as its source had it, where a line does not hold all of it."""
+
+    value: bytes | None
+    key: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    time_ms: int
+    """When it was stored, or what its producer said; negative where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,12 @@ class RawBlock:
     """The number of each line, where they are not consecutive: offsets in a topic."""
     reasons: Mapping[int, str] = field(default_factory=dict)
     """By line, from 0: why it is refused, where its source knows better than who reads it."""
+    latest_ms: NDArray[np.int64] | None = None
+    """By line: an event that says it happens behind this is refused; None where nothing is known of that."""
+    original: Callable[[int], Original] | None = None
+    """The message of a line, from 0, for dead letters; None where lines hold all there is."""
+    idle: bool = False
+    """All that this partition has was given out, and nothing came for long: it holds nobody up until it brings more."""
 
     def numbers_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The numbers of lines or rows that stand at these places in the block, from 0."""
@@ -70,11 +87,14 @@ class Source(Protocol):
 
     @property
     def partitions(self) -> int:
-        """How many partitions there are; known at the start."""
+        """How many partitions there are; more may come, behind those that are there."""
         ...
 
     def poll(self, partition: int) -> RawBlock:
-        """The next block of one partition; `ended` when there is no more."""
+        """The next block, of this partition or of one that was idle; `ended` when there is no more.
+
+        Where nothing has come yet, an empty block after a short while.
+        """
         ...
 
     def positions(self) -> str:
@@ -101,12 +121,12 @@ class Sink(Protocol):
         """Append; on disk after `flush`."""
         ...
 
-    def flush(self) -> int:
-        """Make everything durable; the length in bytes that a snapshot keeps."""
+    def flush(self) -> str:
+        """Make everything durable; how far it goes, as a text that a snapshot keeps."""
         ...
 
-    def truncate(self, size_bytes: int) -> None:
-        """Forget what was written after that length."""
+    def truncate(self, extent: str) -> None:
+        """Go on behind what `flush` said, or from nothing where that is empty; what came after it is forgotten."""
         ...
 
     def close(self) -> None:
@@ -121,12 +141,12 @@ class SampleSink(Protocol):
         """Append rows; on disk after `flush`."""
         ...
 
-    def flush(self) -> int:
-        """Make everything durable; the length in bytes that a snapshot keeps."""
+    def flush(self) -> str:
+        """Make everything durable; how far it goes, as a text that a snapshot keeps."""
         ...
 
-    def truncate(self, size_bytes: int) -> None:
-        """Forget what was written after that length."""
+    def truncate(self, extent: str) -> None:
+        """Go on behind what `flush` said, or from nothing where that is empty; what came after it is forgotten."""
         ...
 
     def close(self) -> None:
@@ -141,12 +161,12 @@ class ScoreSink(Protocol):
         """Append the conditional logits of N roots, by the ordinals of their first rows; on disk after `flush`."""
         ...
 
-    def flush(self) -> int:
-        """Make everything durable; the length in bytes that a snapshot keeps."""
+    def flush(self) -> str:
+        """Make everything durable; how far it goes, as a text that a snapshot keeps."""
         ...
 
-    def truncate(self, size_bytes: int) -> None:
-        """Forget what was written after that length."""
+    def truncate(self, extent: str) -> None:
+        """Go on behind what `flush` said, or from nothing where that is empty; what came after it is forgotten."""
         ...
 
     def close(self) -> None:

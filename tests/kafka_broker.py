@@ -2,13 +2,18 @@
 
 Where it comes from, in this order: STREAMCTR_TEST_KAFKA=host:port (a running one, without the users), KAFKA_HOME, or
 Java and Maven, which fetch it once into ~/.cache/streamctr.
+
+`python -m tests.kafka_broker` runs the same one for people, in the foreground, and keeps its topics.
 """
 
+import argparse
 import base64
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -62,11 +67,13 @@ message.max.bytes=41943040
 socket.request.max.bytes=104857600
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:reader
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
 user_reader="{password}" user_stranger="{password}";
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=\
+org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="admin";
 ssl.keystore.location={folder}/broker.p12
 ssl.keystore.password={store_password}
 ssl.keystore.type=PKCS12
@@ -174,25 +181,34 @@ def find_libs() -> Path | None:
     return folder / "libs"
 
 
-def new_broker(folder: Path, libs: Path) -> Broker:
-    """A broker of its own in an empty folder, formatted and not yet started."""
+def new_broker(folder: Path, libs: Path, ports: tuple[int, int, int] = (0, 0, 0)) -> Broker:
+    """A broker of its own in a folder, formatted where that is empty, and not yet started; a port of 0 is a free one.
+
+    Raises:
+        OSError: a port is in use.
+    """
     with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-        for client in (one, two, three):
-            client.bind(("127.0.0.1", 0))
+        for client, port in zip((one, two, three), ports, strict=True):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of one that just stopped
+            client.bind(("127.0.0.1", port))
         plain, secure, controller = (client.getsockname()[1] for client in (one, two, three))
     values = {"plain": plain, "secure": secure, "controller": controller, "folder": folder}
     text = PROPERTIES.format(**values, password=PASSWORD, store_password=STORE_PASSWORD)
     (folder / "server.properties").write_text(text)
-    _certify(folder)
     classpath = f"{libs}/*"
+    broker = Broker(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", folder, classpath)
+    if (folder / "log" / "meta.properties").exists():
+        return broker
+    _certify(folder)
     scram = f"SCRAM-SHA-512=[name=reader,password={PASSWORD}]"
     call = ["java", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID]
     _run([*call, "-c", str(folder / "server.properties"), "--add-scram", scram])
-    return Broker(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", folder, classpath)
+    return broker
 
 
 def _certify(folder: Path) -> None:
     """A certificate for 127.0.0.1 in `broker.p12`, and what clients trust it by in `ca.pem`."""
+    (folder / "broker.p12").unlink(missing_ok=True)  # of a start that failed half way
     store = ["-alias", "broker", "-keystore", str(folder / "broker.p12"), "-storepass", STORE_PASSWORD]
     pair = ["-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1", "-validity", "3650", "-storetype", "PKCS12"]
     _run(["keytool", *pair, *store, "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"])
@@ -221,3 +237,45 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
     finally:
         broker.close()
+
+
+def main() -> int:
+    """Run a broker in the foreground until Ctrl-C; its topics stay in its folder."""
+    home = Path.home() / ".cache" / "streamctr" / "broker"
+    options = argparse.ArgumentParser(prog="make broker", description=main.__doc__)
+    options.add_argument("--port", type=int, default=9092, help="and the two behind it; default: %(default)s")
+    options.add_argument("--folder", type=Path, default=home, help="where its topics stay; default: %(default)s")
+    asked = options.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    broker = None
+    try:
+        libs = find_libs()  # fetched the first time, 44 MB
+        if libs is None:
+            return _refused("there is no Java 17 with Maven; install both, or Java, and set KAFKA_HOME")
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        broker = new_broker(asked.folder.resolve(), libs, (asked.port, asked.port + 1, asked.port + 2))
+        broker.start()
+        print(f"Kafka {VERSION} is up, its topics in {broker.folder}; Ctrl-C stops it", flush=True)
+        print(f"kafka:\n  servers: {broker.servers}", flush=True)
+        return broker.process.wait()
+    except OSError as error:
+        return _refused(f"{error}; it takes the ports {asked.port} to {asked.port + 2}, or others by --port")
+    except (RuntimeError, subprocess.SubprocessError) as error:
+        return _refused(str(error))
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        return 0
+    finally:
+        if broker is not None and broker.process is not None:
+            broker.process.terminate()  # a terminal's Ctrl-C reached it too: twice is as good as once
+            broker.process.wait(timeout=START_S)
+
+
+def _refused(why: str) -> int:
+    print(f"no broker: {why}", file=sys.stderr)
+    return 69
+
+
+if __name__ == "__main__":
+    sys.exit(main())

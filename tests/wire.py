@@ -87,7 +87,7 @@ class Wired:
         return SampleBatch.concat(self.samples.batches)
 
 
-def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until_ms=None, frozen_ms=None):  # noqa: PLR0913
+def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until_ms=None, frozen_ms=None, source=None):  # noqa: PLR0913
     """A `Wired` pipeline over memory."""
     config = RunFile.parse(run, "run.yaml").config
     funnel, features = config.tree, config.features
@@ -98,7 +98,7 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
     judge = RecordingJudge(config.metrics, funnel, features, names)
     recipe = Recipe(config.model, config.tables, config.training, features, funnel)
     parts = Parts(
-        source=MemorySource(partitions, block_lines),
+        source=source or MemorySource(partitions, block_lines),
         decoder=Decoder(config.messages, funnel, features, names),
         orderer=orderer(len(partitions), config.lateness, empty),
         joiner=Joiner(JoinConfig(orphan_wait=config.orphan_wait, remember=config.remember), funnel, chunk_rows),

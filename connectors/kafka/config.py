@@ -35,13 +35,25 @@ Topic = Annotated[str, AfterValidator(_topic)]
 
 
 class SaslConfig(Config):
-    """By which user and password the broker lets one in."""
+    """By which user and password, or by which token, the broker lets one in."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-    username: str = Field(description="a name, or where it stands: env:NAME or file:PATH")
-    password: Secret = Field(description="where it stands: env:NAME or file:PATH")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+    username: str | None = Field(default=None, description="a name, or where it stands: env:NAME or file:PATH")
+    password: Secret | None = Field(default=None, description="where it stands: env:NAME or file:PATH")
+    token: Secret | None = Field(
+        default=None, description="OAUTHBEARER: where the token stands; read again for each login, so it may be renewed"
+    )
+
+    @model_validator(mode="after")
+    def _what_the_mechanism_needs(self) -> "SaslConfig":
+        by_token, password = self.mechanism == "OAUTHBEARER", (self.username, self.password)
+        if by_token and (self.token is None or password != (None, None)):
+            raise ValueError("OAUTHBEARER logs in by token alone; write token: env:NAME or file:PATH")
+        if not by_token and (self.token is not None or None in password):
+            raise ValueError(f"{self.mechanism} logs in by username and password alone; write both")
+        return self
 
 
 class TlsConfig(Config):
@@ -73,6 +85,24 @@ class KafkaConfig(Config):
     )
     sasl: SaslConfig | None = Field(default=None, description="a login, where the brokers ask for one")
     tls: TlsConfig | None = Field(default=None, description="encrypted connections; {} where the defaults do")
+    client: Literal["kafka-python", "confluent"] = Field(
+        default="kafka-python", description="which client reads; confluent is faster, and an extra: streamctr[confluent]"
+    )
+    group: Topic | None = Field(
+        default=None, description="the group whose offsets tell tools how far a run is; default: streamctr-NAME of the run"
+    )
+    idle: DurationMs = Field(
+        default=30_000, gt=0, description="a partition that is at its end and silent for so long holds nobody up"
+    )
+    ahead: DurationMs | None = Field(
+        default=3_600_000, description="how far an event may be ahead of its record's timestamp; null for any"
+    )
+    dead_letters: Topic | None = Field(default=None, description="a topic for them; default: the run's folder")
+    samples: Topic | None = Field(default=None, description="the emission log as a topic: join and learn as two daemons")
+    buffer_bytes: int = Field(
+        default=1 << 26, ge=1 << 10, description="messages of partitions that are ahead, held at most, about"
+    )
+    fetch_bytes: int = Field(default=1 << 20, ge=1, description="asked for at a time of each partition, at most")
     max_message_bytes: int = Field(
         default=LINE_LIMIT_BYTES, ge=1, le=LINE_LIMIT_BYTES, description="a longer message is rejected"
     )

@@ -5,15 +5,16 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from connectors.kafka.config import KafkaConfig, TlsConfig, is_reference
-from streamctr.errors import AccessError, ConfigError, ContactError, LoginError, StreamctrError
+from connectors.kafka.config import KafkaConfig, SaslConfig, TlsConfig, is_reference
+from streamctr.errors import AccessError, ConfigError, ContactError, LoginError, StreamctrError, TopicError
 
 REQUEST_MS: Final = 10_000
 _GRANT: Final = "grant it, or set kafka.sasl to a user who has it"
@@ -27,7 +28,9 @@ class Overheard(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: deque[str] = deque(maxlen=200)
-        logging.getLogger("kafka").addHandler(self)
+        logger = logging.getLogger("kafka")
+        logger.setLevel(logging.WARNING)  # at DEBUG it writes down what it sends: passwords and tokens too
+        logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one."""
@@ -50,19 +53,66 @@ def connection(config: KafkaConfig) -> dict[str, Any]:
         "bootstrap_timeout_ms": config.contact,
         "request_timeout_ms": REQUEST_MS,
         "reconnect_backoff_max_ms": 1000,
-        "security_protocol": ("SASL_" if config.sasl else "") + ("SSL" if config.tls else "PLAINTEXT"),
+        "security_protocol": protocol_of(config),
     }
     if config.tls is not None:
-        settings["ssl_context"] = _context(config.tls)
+        settings["ssl_context"] = context_of(config.tls)
     if config.sasl is not None:
-        user = config.sasl.username
         settings["sasl_mechanism"] = config.sasl.mechanism
-        settings["sasl_plain_username"] = read_secret(user, "kafka.sasl.username") if is_reference(user) else user
-        settings["sasl_plain_password"] = read_secret(config.sasl.password, "kafka.sasl.password")
+        if config.sasl.token is not None:
+            settings["sasl_oauth_token_provider"] = _Tokens(config.sasl.token)
+        else:
+            settings["sasl_plain_username"], settings["sasl_plain_password"] = user_of(config.sasl)
     return settings
 
 
-def _context(tls: TlsConfig) -> ssl.SSLContext:
+def protocol_of(config: KafkaConfig) -> str:
+    """How Kafka names a connection that is encrypted, or not, and has a login, or none."""
+    return ("SASL_" if config.sasl is not None else "") + ("SSL" if config.tls is not None else "PLAINTEXT")
+
+
+class _Tokens(AbstractTokenProvider):  # type: ignore[misc]  # the client takes no other
+    """Reads the token for each login; while it is not there, as when it is being renewed, the last one stands in."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__()
+        self._reference = reference
+        self._last = read_token(reference)
+
+    def token(self) -> str:
+        with suppress(ConfigError):
+            self._last = read_token(self._reference)
+        return self._last
+
+
+def user_of(sasl: SaslConfig) -> tuple[str, str]:
+    """The name and the password.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    assert sasl.username is not None  # the mechanism needs both
+    assert sasl.password is not None
+    user = sasl.username
+    user = read_secret(user, "kafka.sasl.username") if is_reference(user) else user
+    return user, read_secret(sasl.password, "kafka.sasl.password")
+
+
+def read_token(reference: str) -> str:
+    """The token that stands there now.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return read_secret(reference, "kafka.sasl.token")
+
+
+def context_of(tls: TlsConfig) -> ssl.SSLContext:
+    """What the certificates say of whom to trust, and of who one is.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
     try:
         context = ssl.create_default_context(cafile=tls.ca)
         if tls.cert is not None:
@@ -101,12 +151,21 @@ def in_words(config: KafkaConfig, log: Overheard) -> Iterator[None]:
     try:
         yield
     except errors.TopicAuthorizationFailedError as error:
-        topics = ", ".join(sorted(error.args[0])) if error.args else "a topic"
-        raise AccessError(f"kafka: this user has no right to {topics}; {_GRANT}") from None
+        raise no_right(error.args[0] if error.args else ()) from None
     except errors.AuthorizationError as error:
         raise AccessError(f"kafka: this user has not the right: {error}; {_GRANT}") from None
     except errors.KafkaError as error:
         raise why_no_contact(config, log.lines, error) from None
+
+
+def no_right(topics: Iterable[str]) -> AccessError:
+    """The user may not read these topics."""
+    return AccessError(f"kafka: this user has no right to {', '.join(sorted(topics)) or 'a topic'}; {_GRANT}")
+
+
+def no_topic(topics: Iterable[str]) -> TopicError:
+    """There are no such topics."""
+    return TopicError(f"kafka: there is no topic {', '.join(topics)}; create it, or correct kafka.topic")
 
 
 def read_secret(reference: str, name: str) -> str:
@@ -129,24 +188,48 @@ def read_secret(reference: str, name: str) -> str:
 def why_no_contact(config: KafkaConfig, lines: Iterable[str], error: Exception) -> StreamctrError:
     """What keeps the brokers from answering, by what the client logged; else that they do not."""
     log = "\n".join(lines)
-    servers = ", ".join(config.servers)
-    sasl = config.sasl
+    with_login = config.sasl is not None
     if "CERTIFICATE_VERIFY_FAILED" in log:
         reason = log.rpartition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (")[0]
-        return ContactError(f"kafka: {servers} is not who it should be: {reason}; set kafka.tls.ca, and its host name")
-    if config.tls is not None and "Handshake failed" in log:
-        return ContactError(f"kafka: {servers} does not speak TLS at this port; leave kafka.tls out, or name another")
-    if sasl is not None and "UnsupportedSaslMechanism" in log:
-        return LoginError(
-            f"kafka: {servers} does not offer {sasl.mechanism}; set kafka.sasl.mechanism to what it offers"
-        )
-    if sasl is not None and "IllegalSaslState" in log:
-        return LoginError(f"kafka: {servers} takes no login at this port; leave kafka.sasl out, or name another port")
-    tls = "" if config.tls else ", and write kafka.tls if the port wants TLS"
-    if sasl is not None and ("SaslAuthenticationFailed" in log or _LEFT in log):
-        return LoginError(f"kafka: {servers} refused the login; check kafka.sasl: mechanism, username, password{tls}")
-    if sasl is None and _LEFT in log:
-        return LoginError(f"kafka: {servers} ended the connection; write kafka.sasl if it wants a login{tls}")
+        return no_contact(config, "certificate", reason)
+    if with_login and "UnsupportedSaslMechanism" in log:
+        return no_contact(config, "mechanism")
+    if config.tls is not None and "Handshake failed" in log and _LEFT not in log:
+        return no_contact(config, "plain port")
+    if with_login and "IllegalSaslState" in log:
+        return no_contact(config, "open port")
     failed = [line for line in log.splitlines() if line.startswith("Connection failed: ")]
-    reason = failed[-1].removeprefix("Connection failed: ") if failed else str(error)
-    return ContactError(f"kafka: no broker answers at {servers}: {reason}; start it, or correct kafka.servers")
+    left = _LEFT in log and not failed  # who cannot be reached either has gone away
+    if with_login and ("SaslAuthenticationFailed" in log or left):
+        return no_contact(config, "login")
+    if left:
+        return no_contact(config, "left")
+    return no_contact(config, "silence", failed[-1].removeprefix("Connection failed: ") if failed else str(error))
+
+
+Trouble = Literal["certificate", "plain port", "mechanism", "open port", "login", "left", "silence"]
+"""What was wrong with a connection; `left`: the broker ended it, before any login."""
+
+
+def no_contact(config: KafkaConfig, trouble: Trouble, reason: str = "") -> StreamctrError:
+    """What to say and do about it, in the same words whichever client found it."""
+    servers, sasl = ", ".join(config.servers), config.sasl
+    tls = "" if config.tls else ", and write kafka.tls if the port wants TLS"
+    parts = "token" if sasl is not None and sasl.token is not None else "username, password"
+    mechanism = sasl.mechanism if sasl is not None else "no login"
+    kind, words = _WORDS[trouble]
+    return kind("kafka: " + words.format(servers=servers, reason=reason, mechanism=mechanism, parts=parts, tls=tls))
+
+
+_WORDS: Final[dict[Trouble, tuple[type[StreamctrError], str]]] = {
+    "certificate": (ContactError, "{servers} is not who it should be: {reason}; set kafka.tls.ca, and its host name"),
+    "plain port": (
+        ContactError,
+        "{servers} does not speak TLS at this port; leave kafka.tls out, or name another",
+    ),
+    "mechanism": (LoginError, "{servers} does not offer {mechanism}; set kafka.sasl.mechanism to what it offers"),
+    "open port": (LoginError, "{servers} takes no login at this port; leave kafka.sasl out, or name another port"),
+    "login": (LoginError, "{servers} refused the login; check kafka.sasl: mechanism, {parts}{tls}"),
+    "left": (LoginError, "{servers} ended the connection; write kafka.sasl if it wants a login{tls}"),
+    "silence": (ContactError, "no broker answers at {servers}: {reason}; start it, or correct kafka.servers"),
+}

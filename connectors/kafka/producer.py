@@ -6,8 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kafka import KafkaProducer, errors
-from kafka.admin import ConfigResource, KafkaAdminClient
+from kafka import KafkaProducer, TopicPartition, errors
+from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.login import Overheard, connection, in_words
@@ -52,6 +52,8 @@ class Topic:
     partitions: int
     created: bool
     """It was not there before."""
+    empty: bool
+    """It holds no message."""
     settings: Mapping[str, str]
     """All of them, as texts."""
 
@@ -92,8 +94,18 @@ def ensure_topics(config: KafkaConfig, names: Sequence[str], partitions: int) ->
         counts = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(names))}
         asked = [ConfigResource("TOPIC", name) for name in names]
         found = admin.describe_configs(asked, config_filter="all")["topic"]
+        full = _with_messages(admin, counts)
     settings = {name: {key: setting["value"] for key, setting in found[name].items()} for name in names}
-    return [Topic(name, counts[name], name in missing, settings[name]) for name in names]
+    return [Topic(name, counts[name], name in missing, name not in full, settings[name]) for name in names]
+
+
+def _with_messages(admin: Any, counts: Mapping[str, int]) -> set[str]:
+    """Which of some topics, given with their numbers of partitions, hold any."""
+    parts = [TopicPartition(name, part) for name, count in counts.items() for part in range(count)]
+    first, end = (
+        admin.list_partition_offsets(dict.fromkeys(parts, spec)) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+    )
+    return {part.topic for part in parts if first[part].offset < end[part].offset}
 
 
 def _create(admin: Any, names: Sequence[str], partitions: int) -> None:

@@ -1,35 +1,40 @@
-"""Records as lines: one message a line, whatever it holds, so that none is joined, parted or passed over."""
+"""Messages as lines: one message a line, whatever it holds, so that none is joined, parted or passed over."""
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
+_NEWLINE: Final = ord("\n")
 _BLANK: Final = b" \t\r\n"
 
 
 class Lines(NamedTuple):
-    """Of N records."""
+    """Of N messages."""
 
     payload: bytes
     reasons: dict[int, str]
     """By line, from 0: why it is no message."""
-    numbers: NDArray[np.int64] | None
-    """Their offsets, (N,), where these are not consecutive."""
 
 
-def lines_of(records: Sequence[Any], limit_bytes: int) -> Lines:
-    """The values of one partition's records; a longer one than the limit is cut and refused."""
+def lines_of(values: Sequence[bytes | None], limit_bytes: int) -> Lines:
+    r"""The values of one partition's messages; a longer one than the limit is cut and refused.
+
+    >>> lines_of([b'{"id": 7}', b"", b'{"id": 8}'], 100)
+    Lines(payload=b'{"id": 7}\n""\n{"id": 8}', reasons={1: 'is empty'})
+    """
+    if _have_all(values) and _fit(values, limit_bytes):
+        payload = b"\n".join(values)
+        # three times as fast as `count`
+        if np.count_nonzero(np.frombuffer(payload, np.uint8) == _NEWLINE) == len(values) - 1:
+            return Lines(payload, {})
     lines, reasons = [], {}
-    for line, record in enumerate(records):
-        text, reason = line_of(record.value, limit_bytes)
+    for line, value in enumerate(values):
+        text, reason = line_of(value, limit_bytes)
         lines.append(text)
         if reason:
             reasons[line] = reason
-    consecutive = not records or records[-1].offset - records[0].offset + 1 == len(records)
-    numbers = None if consecutive else np.array([record.offset for record in records], np.int64)
-    return Lines(b"\n".join(lines), reasons, numbers)
+    return Lines(b"\n".join(lines), reasons)
 
 
 def line_of(value: bytes | None, limit_bytes: int) -> tuple[bytes, str]:
@@ -48,3 +53,13 @@ def line_of(value: bytes | None, limit_bytes: int) -> tuple[bytes, str]:
     if not value.strip(_BLANK):
         return b'""', "is empty"
     return (value.replace(b"\n", b"\r") if b"\n" in value else value), ""
+
+
+def _have_all(values: Sequence[bytes | None]) -> TypeGuard[Sequence[bytes]]:
+    """Whether no tombstone is among them."""
+    return None not in values
+
+
+def _fit(values: Sequence[bytes], limit_bytes: int) -> bool:
+    """Whether none is too long, and none blank; `strip` knows more kinds of space, so a few that are not look so."""
+    return max(map(len, values), default=0) <= limit_bytes and all(map(bytes.strip, values))

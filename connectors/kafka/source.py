@@ -1,114 +1,115 @@
 """Kafka topics as a source: every message once and in order in each partition, from positions that the caller keeps."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Final, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from connectors.kafka.client import KafkaClient, OutOfRangeError, Place, gap_of, name_of
+from connectors.kafka.backlog import Backlog, Given, Lag
+from connectors.kafka.client import Place, Records, name_of, open_client
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.contact import Contact
+from connectors.kafka.gaps import Gaps, OnGap
+from connectors.kafka.reader import Patience, Reader
 from connectors.kafka.records import lines_of
 from connectors.kafka.topics import stages_of
 from streamctr.errors import DataError
-from streamctr.ports import RawBlock
+from streamctr.ports import Original, RawBlock
 from streamctr.schema import Funnel
 
-_POLL_MS: Final = 300
-
-
-@dataclass(slots=True)
-class _Partition:
-    place: Place
-    stage: int
-    next: int
-    """The offset behind the last message that `KafkaSource.poll` gave out, and behind offsets without one."""
-    end: int | None
-    """Where reading ends; None for a log that goes on."""
-    waiting: list[Any] = field(default_factory=list)
-    """Records that came with those of another partition."""
-    told: bool = False
-    """Whether a block said that it has ended."""
-
-    @property
-    def ended(self) -> bool:
-        return self.end is not None and self.next >= self.end and not self.waiting
+_BLOCK_BYTES: Final = 1 << 20
+_CLOSE_S: Final = 2.0
+_NONE: Final = np.zeros(0, np.int64)
 
 
 class KafkaSource:
     """Reads all partitions of the topics; a block is of one partition and has a message a line, each by its offset.
 
     A message's line breaks become carriage returns, which mean the same in JSON. One without a value becomes `null`
-    and a blank one `""`: neither is an object, so each is rejected and counted.
+    and a blank one `""`: neither is an object, so each is rejected and counted. A thread reads ahead from the first
+    `poll` on; partitions that are ahead of what is asked for wait there, `config.buffer_bytes` of all at most, about.
 
     Args:
         config: the topics, and where they are.
         funnel: whose stages they are.
         mixed: a field of the messages says of which stage they are.
-        until: `end`: up to what the topics hold now; None: for ever.
+        until: `end`: up to what the topics hold now; None: for ever. A moment, in ms: for ever, but when it has passed
+            and all partitions are idle they have ended, for nothing older than it is to come.
         on_gap: where to go on when messages that are next are gone: nowhere, at the oldest that is left, or at the end.
-        tell: is given words for who watches: what was skipped, brokers that are silent, and their return.
+        tell: is given words for who watches: what was skipped, new partitions, brokers that are silent, their return.
 
     Raises:
         DataError: the topics do not fit the funnel.
-        ContactError, LoginError, AccessError, TopicError, ConfigError: as `KafkaClient` says.
+        ContactError, LoginError, AccessError, TopicError, ConfigError: as `open_client` says.
     """
+
+    look_s = 30.0
+    """How often new partitions are looked for."""
 
     def __init__(
         self,
         config: KafkaConfig,
         funnel: Funnel,
         mixed: bool,
-        until: Literal["end"] | None = None,
-        on_gap: Literal["stop", "earliest", "latest"] = "stop",
+        until: Literal["end"] | int | None = None,
+        on_gap: OnGap = "stop",
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        stages = stages_of(config, funnel, mixed)
-        self._limit_bytes, self._on_gap, self._tell = config.max_message_bytes, on_gap, tell
-        self.gaps: list[str] = []
-        """What was skipped, in words, where `on_gap` says to go on."""
-        self._client = KafkaClient(config, list(stages))
+        self._config, self._until, self._tell = config, until, tell
+        self._stages = stages_of(config, funnel, mixed)
+        self._words: deque[str] = deque()  # the reader's thread says them, who polls tells them
+        self._client = open_client(config, list(self._stages))
         try:
-            ends = self._client.ends() if until == "end" else {}
-            starts = self._start(config)
+            self._gaps = Gaps(self._client, on_gap, self._words.append)
+            self._backlog = self._whole_topics()
         except BaseException:
             self._client.close()
             raise
-        self._partitions = [
-            _Partition(place, stages[place[0]], starts[place], ends.get(place)) for place in self._client.places
-        ]
-        self._client.go_to(starts)
-        self._contact = Contact(self._client.answers, tell, config.silence / 1000)
+        patience = Patience(config.idle / 1000, config.silence / 1000, None if until == "end" else self.look_s)
+        self._reader = Reader(self._client, self._backlog, self._gaps, self._words.append, patience)
 
     @property
     def partitions(self) -> int:
-        """Those that the topics had at the start, by topic and number; or, after a `seek`, as its positions say."""
-        return len(self._partitions)
+        """Those of the topics, by topic and number, or, after a `seek`, as its positions say; new ones behind them."""
+        return len(self._backlog)
+
+    @property
+    def gaps(self) -> list[str]:
+        """What was skipped, in words, where `on_gap` says to go on."""
+        return self._gaps.texts
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was read and not given out: values, and what it takes to hold them, about."""
+        with self._reader.changed:
+            return self._backlog.waiting_bytes
 
     def poll(self, partition: int) -> RawBlock:
-        """The next messages, of this partition if there are any, else of another one; an empty block after a while.
+        """The next messages of this partition, or of one that was said to be idle and is not; or an empty block.
 
         Raises:
             DataError: messages that are next are gone, or a message is damaged; no `poll` may follow.
             AccessError: a topic may no longer be read.
         """
-        asked = self._partitions[partition]
-        if asked.told:
-            return self._block(partition, [])
-        ready = self._ready(partition)
-        if ready is None:
-            self._fetch()
-            ready = self._ready(partition)
-        if ready is None:
-            return self._block(partition, [])
-        at = self._partitions[ready]
-        records, at.waiting = at.waiting, []
-        return self._block(ready, records)
+        self._reader.start()
+        given = self._reader.give(partition, self._config.max_poll_records, _BLOCK_BYTES)
+        self._add_found()
+        self._say()
+        return _block_of(given, self._config)
 
     def positions(self) -> str:
-        """JSON of each partition's topic, number and next offset."""
-        return orjson.dumps([(*at.place, at.next) for at in self._partitions]).decode()
+        """JSON of each partition's topic, number and next offset, and of what tells topics from later ones."""
+        following = [(*lag.place, lag.next) for lag in self.lag()]
+        return orjson.dumps({"topics": self._gaps.ids, "next": following}).decode()
+
+    def lag(self) -> list[Lag]:
+        """How far each partition is, by what the brokers said last."""
+        with self._reader.changed:
+            return self._backlog.lag()
 
     def seek(self, positions: str) -> None:
         """Go to what `positions` said; partitions that came after it stand behind the others, and begin at the start.
@@ -116,93 +117,96 @@ class KafkaSource:
         Raises:
             DataError: messages that are next are gone, or a partition is.
         """
-        said = {(topic, number): offset for topic, number, offset in orjson.loads(positions)}
-        known = {at.place: at for at in self._partitions}
-        if gone := said.keys() - known.keys():
+        said = orjson.loads(positions)
+        ids, following = (said["topics"], said["next"]) if isinstance(said, dict) else ({}, said)
+        offsets: dict[Place, int] = {(topic, number): offset for topic, number, offset in following}
+        known = {lag.place for lag in self.lag()}
+        if gone := offsets.keys() - known:
             names = ", ".join(name_of(place) for place in sorted(gone))
             raise DataError(f"kafka: {names} was read and is not there now; name its topic, or start with --fresh")
-        new = sorted(known.keys() - said.keys())
+        self._reader.halt()
+        new = sorted(known - offsets.keys())
         begins = self._client.beginnings()
-        self._go_to(said | {place: begins[place] for place in new})
-        self._partitions = [known[place] for place in (*said, *new)]
+        mended = self._gaps.mend(offsets, self._gaps.anew(ids)) | {place: begins[place] for place in new}
+        self._backlog.order([*offsets, *new])
+        self._go_to(mended)
+
+    def start_at(self, time_ms: int) -> None:
+        """Go to the first messages that were stored at that moment or later."""
+        self._reader.halt()
+        self._go_to(self._client.since(time_ms))
 
     def close(self) -> None:
-        """Leave the brokers."""
-        self._client.close()
+        """Leave the brokers, within a few seconds also where they do not answer."""
+        if self._reader.halt(_CLOSE_S):  # else it waits for them, and ends with the process
+            self._client.close()
+        self._say()
 
-    def _start(self, config: KafkaConfig) -> dict[Place, int]:
-        if config.start == "earliest":
-            return self._client.beginnings()
-        return self._client.ends() if config.start == "latest" else self._client.since(config.start)
-
-    def _ready(self, partition: int) -> int | None:
-        """A partition that has messages, or an end to tell of: the one asked for before all others."""
-        order = (partition, *range(len(self._partitions)))
-        return next((p for p in order if (at := self._partitions[p]).waiting or (at.ended and not at.told)), None)
-
-    def _fetch(self) -> None:
-        try:
-            polled = self._client.poll(_POLL_MS)
-        except OutOfRangeError as error:
-            self._go_to(error.wanted)
-            return
-        if polled:
-            self._contact.came()
+    def _whole_topics(self) -> Backlog:
+        """All partitions, as a new run reads them."""
+        config, now_s, ends = self._config, time.monotonic(), self._client.ends()
+        if isinstance(config.start, int):
+            starts = self._client.since(config.start)
         else:
-            self._contact.nothing_came()
-        for at in self._partitions:
-            at.waiting = _before(at.end, polled.get(at.place, []))
-            if at.end is not None and not at.waiting and not at.ended:  # what is left may be offsets without a message
-                at.next = max(at.next, min(at.end, self._client.position(at.place)))
+            starts = ends if config.start == "latest" else self._client.beginnings()
+        backlog = Backlog(config.buffer_bytes, None if self._until == "end" else config.idle / 1000)
+        for place in self._client.places:
+            backlog.add(place, self._stages[place[0]], starts[place], ends[place], now_s)
+        if self._until == "end":
+            backlog.end_at(ends)
+        return backlog
 
-    def _block(self, partition: int, records: list[Any]) -> RawBlock:
-        at = self._partitions[partition]
-        first = records[0].offset if records else at.next
-        at.next = records[-1].offset + 1 if records else at.next
-        at.told = at.ended
-        lines = lines_of(records, self._limit_bytes)
-        return RawBlock(
-            partition=partition,
-            stage=at.stage,
-            path=name_of(at.place),
-            first_line=first,
-            payload=lines.payload,
-            file_ended=False,  # a log goes on
-            ended=at.ended,
-            numbers=lines.numbers,
-            reasons=lines.reasons,
-        )
+    def _go_to(self, offsets: Mapping[Place, int]) -> None:
+        self._backlog.go_to(offsets, time.monotonic())
+        self._say()
 
-    def _go_to(self, offsets: dict[Place, int]) -> None:
-        """Read these partitions from there on, if it is still there.
+    def _add_found(self) -> None:
+        """New partitions are seen between two blocks only; and a moment that has passed."""
+        with self._reader.changed:
+            for place, (begin, end) in self._reader.found.items():
+                self._backlog.add(place, self._stages[place[0]], begin, end, time.monotonic())
+                self._words.append(f"{name_of(place)} is new, and read from {begin} on")
+            self._reader.found.clear()
+            if isinstance(self._until, int) and time.time() * 1000 >= self._until + self._config.idle:
+                self._backlog.finish_if_idle()
 
-        Raises:
-            DataError: it is not, and `on_gap` says to stop.
-        """
-        begins, ends = self._client.beginnings(), self._client.ends()
-        gaps = {place: gap_of(place, offset, begins[place], ends[place]) for place, offset in offsets.items()}
-        found = [gap for gap in gaps.values() if gap]
-        if found and self._on_gap == "stop":
-            raise DataError(f"kafka: {'; '.join(found)}. {_CHOICES}")
-        self.gaps += found
-        for gap in found:
-            self._tell(gap)
-        elsewhere = begins if self._on_gap == "earliest" else ends
-        offsets = {place: elsewhere[place] if gaps[place] else offset for place, offset in offsets.items()}
-        self._client.go_to(offsets)
-        for at in self._partitions:
-            if at.place in offsets:
-                at.next, at.waiting, at.told = offsets[at.place], [], False
+    def _say(self) -> None:
+        while self._words:
+            self._tell(self._words.popleft())
 
 
-_CHOICES: Final = (
-    "Go on without them with --on-gap earliest (at the oldest message that is left) or --on-gap latest (at the next "
-    "one to come), or start anew with --fresh"
-)
+def _block_of(given: Given, config: KafkaConfig) -> RawBlock:
+    """What was given out, a line a message."""
+    records = given.records
+    lines = lines_of(list(chain.from_iterable(some.values for some in records)), config.max_message_bytes)
+    offsets = np.concatenate([_NONE, *(some.offsets for some in records)])
+    return RawBlock(
+        partition=given.partition,
+        stage=given.stage,
+        path=name_of(given.place),
+        first_line=given.first,
+        payload=lines.payload,
+        file_ended=False,  # a log goes on
+        ended=given.ended,
+        numbers=None if (np.diff(offsets) == 1).all() else offsets,
+        reasons=lines.reasons,
+        latest_ms=None if config.ahead is None else _latest_ms(records, config.ahead),
+        original=_original(records),
+        idle=given.idle,
+    )
 
 
-def _before(end: int | None, records: list[Any]) -> list[Any]:
-    """Those below the end."""
-    if end is None or not records or records[-1].offset < end:
-        return records
-    return [record for record in records if record.offset < end]
+def _latest_ms(records: Sequence[Records], ahead_ms: int) -> NDArray[np.int64]:
+    times_ms = np.concatenate([_NONE, *(some.times_ms for some in records)])
+    return np.where(times_ms < 0, np.iinfo(np.int64).max, times_ms + ahead_ms)
+
+
+def _original(records: Sequence[Records]) -> Callable[[int], Original]:
+    """The record of a line, from 0."""
+    begins = np.cumsum([0, *(len(some.values) for some in records)])
+
+    def original(line: int) -> Original:
+        some = int(np.searchsorted(begins, line, "right")) - 1
+        return records[some].original(line - int(begins[some]))
+
+    return original

@@ -1,7 +1,8 @@
 """Blocks to events: messages are parsed, parted by stage and read, and what is malformed becomes a letter."""
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, assert_never
 
 import numpy as np
@@ -16,7 +17,7 @@ from streamctr.decode.tally import Tally
 from streamctr.decode.values import shown, texts
 from streamctr.events import EventBatch
 from streamctr.names import Names
-from streamctr.ports import Arrays, RawBlock
+from streamctr.ports import Arrays, Original, RawBlock
 from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
 
 I64 = NDArray[np.int64]
@@ -47,11 +48,31 @@ class Decoded:
     letters: list[dict[str, Any]]
     """`reason`, `stage`, `path`, `line` (from 1), `bytes` (base64), `kind`, in the order of lines.
 
-    Those of CSV records also have their `header` and `delimiter`."""
+    Those of CSV records also have their `header` and `delimiter`; those of topics, where `path` is the topic and the
+    partition and `line` the offset, `key` (base64), `headers` (names and base64) and `time_ms` of the record, and all
+    of its `bytes`; null stands for none."""
     read: I64
     """Messages of the stage, and events of it that other messages told of."""
     rejected: I64
     skipped: I64
+
+    def since(self, start_ms: int, stages: Sequence[str]) -> "Decoded":
+        """The same with what happened before that moment skipped; so are letters of messages stored before it."""
+        n, kept = len(self.read), self.events.time_ms >= start_ms
+        told = kept[self.line_of]
+        before = np.array([0 <= letter.get("time_ms", -1) < start_ms for letter in self.letters], np.bool_)
+        refused = [stages.index(self.letters[place]["stage"]) for place in np.flatnonzero(before).tolist()]
+        passed = np.concatenate([self.events.stage[~kept], self.derived.stage[~told], np.array(refused, np.int64)])
+        return replace(
+            self,
+            events=self.events.take(kept),
+            derived=self.derived.take(told),
+            line_of=(np.cumsum(kept) - 1)[self.line_of[told]],
+            lines=self.lines[kept],
+            letters=[self.letters[place] for place in np.flatnonzero(~before).tolist()],
+            rejected=self.rejected - np.bincount(np.array(refused, np.int64), minlength=n),
+            skipped=self.skipped + np.bincount(passed, minlength=n),
+        )
 
 
 class _Fault(NamedTuple):
@@ -82,6 +103,8 @@ class Decoder:
         called = {text: place for place in self._readers for text in funnel.stages[place].config.called}
         self._meant = called | {funnel.names[place]: place for place in self._readers}
         keys = " and ".join(f'"{name}"' for name in config.key)
+        self.rejected_times = 0
+        """Messages and events so far whose time is no good."""
         self._tally = Tally(config.rejects, f'the key in {keys} and the time in "{config.time.field}"')
 
     def decode(self, block: RawBlock) -> Decoded:
@@ -100,12 +123,15 @@ class Decoder:
         told = []
         for place in np.unique(stage_N[stage_N >= 0]).tolist():
             rows = np.flatnonzero(stage_N == place)
-            part = self._readers[place].read(_taken(parsed.cells, self._fields[place], rows, len(stage_N)), len(rows))
             lines = parsed.places[rows]
+            latest_ms = None if block.latest_ms is None else block.latest_ms[lines]
+            cells = _taken(parsed.cells, self._fields[place], rows, len(stage_N))
+            part = self._readers[place].read(cells, len(rows), latest_ms)
             faults += [_Fault(int(lines[row]), place, False, reason) for row, reason in part.reasons.items()]
             faults += [_Fault(int(lines[row]), stage, True, reason) for row, stage, reason in part.early]
             told.append((part, rows))
         faults.sort()
+        self.rejected_times += sum(fault.reason.startswith("time ") for fault in faults)
         letters = [self._letter(block, parsed, fault) for fault in faults]
         self._count_malformed(block, parsed, faults, letters)
         events, derived, line_of, rows_N = self._in_order(told)
@@ -118,11 +144,16 @@ class Decoder:
 
     def state(self) -> Arrays:
         """What was malformed so far."""
-        return self._tally.state()
+        return self._tally.state() | {"rejected_times": np.array([self.rejected_times])}
 
     def restore(self, arrays: Arrays) -> None:
         """Become what `state` described."""
+        self.rejected_times = int(arrays["rejected_times"][0])
         self._tally.restore(arrays)
+
+    def forget(self) -> None:
+        """Messages of other partitions follow: what was malformed so far is not counted against them."""
+        self._tally.forget()
 
     def _all_fields(self) -> dict[str, bool]:
         """The fields of messages of all stages, and the one that says which."""
@@ -188,6 +219,8 @@ class Decoder:
             "bytes": base64.b64encode(parsed.text(fault.line, _LETTER_BYTES)).decode(),
             "kind": block.kind,
         }
+        if block.original is not None:
+            letter |= _as_it_came(block.original(fault.line))
         csv = {"header": list(block.header), "delimiter": block.delimiter}
         return letter | csv if block.kind == "csv" else letter
 
@@ -207,6 +240,21 @@ class Decoder:
         n = len(self._stages)
         listed = np.concatenate([np.asarray(column, np.int64) for column in places])
         return np.bincount(np.where(listed < 0, n - 1, listed), minlength=n).astype(np.int64)
+
+
+def _as_it_came(message: Original) -> dict[str, Any]:
+    """What a letter says of a message of which its line is not all."""
+    headers = [[name, _base64(value)] for name, value in message.headers]
+    return {
+        "bytes": _base64(message.value),
+        "key": _base64(message.key),
+        "headers": headers,
+        "time_ms": message.time_ms,
+    }
+
+
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else base64.b64encode(value).decode()
 
 
 def _taken(cells: dict[str, Cells], fields: dict[str, bool], rows: I64, n: int) -> dict[str, Cells]:

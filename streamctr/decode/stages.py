@@ -17,13 +17,16 @@ from streamctr.decode.values import Column, Faults, bag, numbers, times, vector
 from streamctr.events import EventBatch
 from streamctr.hashing import U64, combine
 from streamctr.names import Names
-from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
+from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig, instant_text
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
 _WEIGHT_MAX: Final = float(np.finfo(np.float32).max)
 """A larger one would be infinite in the samples, and every step with it would be lost."""
+
+
+_AHEAD: Final = "not within what its record's own timestamp allows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +83,16 @@ class StageReader:
                 uses[name] = uses.get(name, True) and only_number
         return uses
 
-    def read(self, cells: dict[str, Cells], n: int) -> Told:
-        """The events of `n` messages."""
+    def read(self, cells: dict[str, Cells], n: int, latest_ms: I64 | None = None) -> Told:
+        """The events of `n` messages, none of which happens behind its `latest_ms`, (N,)."""
         reading = Reading(cells, n, self._integers)
         root = reading.key(self._key)
         time = reading.read("time", self._time.field, partial(times, config=self._time))
         reading.require("time", self._time.field, time.missing)
+        if latest_ms is not None:
+            ahead = np.flatnonzero(time.values > latest_ms).tolist()
+            said = {row: f"is {instant_text(int(time.values[row]))}, {_AHEAD}" for row in ahead}
+            reading.fault("time", self._time.field, said)
         if self._place == 0:
             events = self._roots(reading, time.values, root)
         else:

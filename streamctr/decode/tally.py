@@ -35,7 +35,7 @@ class _Reasons:
 
     def add(self, letter: dict[str, Any]) -> None:
         self.count += 1
-        first = [0, letter["reason"], letter["path"], letter["line"], letter["bytes"][:_EXAMPLE]]
+        first = [0, letter["reason"], letter["path"], letter["line"], (letter["bytes"] or "")[:_EXAMPLE]]
         self.by_reason.setdefault(reason_kind(letter["reason"]), first)[0] += 1
 
     def commonest(self) -> tuple[int, str, str, int, bytes]:
@@ -77,6 +77,10 @@ class Tally:
         partition = self._partitions.setdefault(block.partition, _Partition())
         self._count_piece(partition, block, messages, letters)
         self._count_file(partition, block, messages, letters)
+
+    def forget(self) -> None:
+        """Other partitions follow."""
+        self._partitions = {}
 
     def state(self) -> Arrays:
         """What was counted so far, as JSON."""

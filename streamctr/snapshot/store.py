@@ -1,9 +1,10 @@
 """Save, load, verify, retain. Written aside, fsynced, renamed: a kill at any moment leaves the last good one whole."""
 
+import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,17 +13,18 @@ import numpy as np
 import orjson
 import xxhash
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from streamctr.errors import SnapshotError
+from streamctr.errors import SnapshotError, room_for
 from streamctr.ports import Arrays
 from streamctr.schema import Config, DurationMs
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _ARRAYS: Final = "state.safetensors"
 _MANIFEST: Final = "manifest.json"
 _ASIDE: Final = ".writing"
-_NAME: Final = re.compile(r"\d{12}(-\d\d+)?")
+_NAME: Final = re.compile(r"(e\d{5}-)?\d{12}(-\d\d+)?")
 
 
 class SnapshotsConfig(Config):
@@ -48,22 +50,32 @@ class SnapshotStore:
     Args:
         folder: made when the first one is saved.
         keep: how many of the newest ones stay.
+        epoch: of the owner who saves; whoever took the run over has a later one, and later epochs count first.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, folder: Path, keep: int, epoch: int = 0) -> None:
+        self._folder, self._keep, self._epoch = folder, keep, epoch
 
-    def save(self, events_read: int, arrays: Arrays, about: dict[str, Any], finite: Iterable[str]) -> str:
-        """Write a snapshot and return its name, which sorts by how much was read.
+    def save(
+        self,
+        events_read: int,
+        arrays: Arrays,
+        about: dict[str, Any],
+        finite: Iterable[str],
+        commit: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Write a snapshot and return its name, which sorts by its epoch and by how much was read.
 
         Args:
             events_read: its name; a later one of the same number comes behind it.
             arrays: the state.
             about: what the manifest tells a reader, JSON-able.
             finite: names of arrays that must be finite.
+            commit: is called when all is written and nothing counts yet; where it raises, nothing will.
 
         Raises:
             SnapshotError: a weight is not finite; nothing is written.
+            DiskFullError: there is no room; nothing is left of it.
         """
         for key in finite:
             if not np.isfinite(arrays[key]).all():
@@ -71,25 +83,38 @@ class SnapshotStore:
                     f"{key} holds a value that is not finite: no snapshot is written, the last one stays"
                 )
         name = self._free_name(events_read)
-        aside = self._folder / _ASIDE
+        aside = self._folder / (f"{_ASIDE}-e{self._epoch:05d}" if self._epoch else _ASIDE)
         shutil.rmtree(aside, ignore_errors=True)
+        try:
+            with room_for(aside):
+                self._write(aside, name, arrays, about)
+            # 2. only now it may count
+            commit()
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        # 3. only now it counts
+        os.rename(aside, self._folder / name)
+        _sync(self._folder)
+        # 4. only now older ones go; one that does not verify may sort behind it, and a later owner's are not ours
+        others = [other for other in self.names() if other != name and _epoch(other) <= self._epoch]
+        for old in others[: max(0, len(others) - self._keep + 1)]:
+            shutil.rmtree(self._folder / old)
+        return name
+
+    def _write(self, aside: Path, name: str, arrays: Arrays, about: dict[str, Any]) -> None:
+        """1. the arrays, then what says that they are whole."""
         aside.mkdir(parents=True)
-        # 1. the arrays, then what says that they are whole
-        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, aside / _ARRAYS)
+        try:
+            save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, aside / _ARRAYS)
+        except SafetensorError as error:
+            raise _as_os_error(error, aside / _ARRAYS) from None
         _sync(aside / _ARRAYS)
         checksum = _checksum(aside / _ARRAYS)
         manifest = {"format": FORMAT, "name": name, "about": about, "xxh3_128": {_ARRAYS: checksum}}
         (aside / _MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         _sync(aside / _MANIFEST)
         _sync(aside)
-        # 2. only now it counts
-        os.rename(aside, self._folder / name)
-        _sync(self._folder)
-        # 3. only now older ones go
-        others = [other for other in self.names() if other != name]  # one that does not verify may sort behind it
-        for old in others[: max(0, len(others) - self._keep + 1)]:
-            shutil.rmtree(self._folder / old)
-        return name
 
     def names(self) -> list[str]:
         """Oldest first, whether they verify or not; folders with other names are none of ours."""
@@ -148,9 +173,20 @@ class SnapshotStore:
         return None, refused
 
     def _free_name(self, events_read: int) -> str:
-        stem = f"{events_read:012d}"
+        stem = (f"e{self._epoch:05d}-" if self._epoch else "") + f"{events_read:012d}"
         taken = [int(name[len(stem) + 1 :] or 0) for name in self.names() if name.startswith(stem)]
         return f"{stem}-{max(taken) + 1:02d}" if taken else stem
+
+
+def _epoch(name: str) -> int:
+    """Of whoever saved it; 0 where a lock said who may."""
+    return int(name[1:6]) if name.startswith("e") else 0
+
+
+def _as_os_error(error: SafetensorError, path: Path) -> OSError:
+    """What the file system said, which safetensors puts into words."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
 def _checksum(path: Path) -> str:

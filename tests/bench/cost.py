@@ -195,7 +195,7 @@ class Side:
 
     def __init__(self, config: RunConfig, run: Path) -> None:
         source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
-        self.pipeline = wiring.build(config, RunDirectory(run), source)
+        self.pipeline = wiring.build(config, source, wiring.Outputs.files(config, RunDirectory(run)))
         self.clock: dict[str, float] = defaultdict(float)
         parts, clock = self.pipeline.parts, self.clock
         roots: Any = parts.encoder._roots

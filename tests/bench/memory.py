@@ -53,7 +53,7 @@ def replay(folder: Path) -> dict[str, Any]:
     config = load_run(RUN_FILE, [f"files={folder}/*.jsonl", *SETTINGS]).config
     source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
     with tempfile.TemporaryDirectory() as name:
-        pipeline = wiring.build(config, RunDirectory(Path(name)), source)
+        pipeline = wiring.build(config, source, wiring.Outputs.files(config, RunDirectory(Path(name))))
         largest: dict[str, int] = {}
         while pipeline.advance():
             largest = {state: max(size, largest.get(state, 0)) for state, size in sizes(pipeline).items()}

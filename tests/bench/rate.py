@@ -105,7 +105,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         config = load_run(RUN_FILE, [f"files={folder}/data/*.jsonl", *SETTINGS]).config
         source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
-        self.pipeline = wiring.build(config, RunDirectory(folder / "run"), source)
+        self.pipeline = wiring.build(config, source, wiring.Outputs.files(config, RunDirectory(folder / "run")))
         self.clock: dict[str, float] = defaultdict(float)
         self.calls: list[tuple[str, tuple[SampleBatch, ...]]] = []
         self._wrap()

@@ -42,13 +42,18 @@ def same(left: SampleBatch, right: SampleBatch) -> None:
         np.testing.assert_array_equal(array, expected[name], strict=True)
 
 
+def extent_of(*sizes):
+    """What `flush` says of parts of these lengths."""
+    return json.dumps([[f"part-{number}.arrows", size] for number, size in enumerate(sizes)], separators=(",", ":"))
+
+
 def test_records_become_lines_and_the_length_is_that_of_the_file(tmp_path):
     path = tmp_path / "made" / "letters.jsonl"
     log = JsonLines(path)
-    assert log.flush() == 0
+    assert log.flush() == "[]"
     log.write([{"a": 1}, {"b": float("nan"), "c": np.float64(0.5)}])
     log.write([])
-    assert log.flush() == path.stat().st_size
+    assert log.flush() == f'[["letters.jsonl",{path.stat().st_size}]]'
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": 1}, {"b": None, "c": 0.5}]
     log.close()
     log.close()
@@ -57,12 +62,12 @@ def test_records_become_lines_and_the_length_is_that_of_the_file(tmp_path):
 def test_what_was_written_after_a_length_is_forgotten_by_a_later_log(tmp_path):
     first = JsonLines(tmp_path / "log")
     first.write([{"a": 1}])
-    size = first.flush()
+    extent = first.flush()
     first.write([{"a": 2}])
     first.close()
     second = JsonLines(tmp_path / "log")
     second.write([{"a": 3}])
-    second.truncate(size)
+    second.truncate(extent)
     second.write([{"a": 4}])
     second.close()
     assert (tmp_path / "log").read_text() == '{"a":1}\n{"a":4}\n'
@@ -71,7 +76,7 @@ def test_what_was_written_after_a_length_is_forgotten_by_a_later_log(tmp_path):
 def test_a_log_that_is_shorter_than_its_snapshot_says_is_refused(tmp_path):
     log = JsonLines(tmp_path / "log")
     with pytest.raises(DataError, match="log has 0 bytes where 9 were saved"):
-        log.truncate(9)
+        log.truncate('[["log",9]]')
     log.close()
 
 
@@ -98,13 +103,13 @@ def test_samples_without_numbers_or_histories_come_back_too(tmp_path):
 
 def test_a_cut_log_goes_on_with_one_schema_and_any_arrow_reader_reads_it(tmp_path):
     first = SampleLog(tmp_path)
-    assert first.flush() == 0
+    assert first.flush() == "[]"
     first.write(samples(2))
-    size = first.flush()
+    extent = first.flush()
     first.write(samples(5, first=2))
     first.close()
     second = SampleLog(tmp_path)
-    second.truncate(size)
+    second.truncate(extent)
     second.write(samples(3, first=2))
     second.close()
     assert SampleBatch.concat(list(read_samples(tmp_path))).ordinal.tolist() == [0, 1, 2, 3, 4]
@@ -114,7 +119,7 @@ def test_a_cut_log_goes_on_with_one_schema_and_any_arrow_reader_reads_it(tmp_pat
     assert table.schema.field("history0.ids").type == pa.list_(pa.uint64(), 6)
 
     third = SampleLog(tmp_path)
-    third.truncate(0)
+    third.truncate("")
     third.write(samples(1))
     third.close()
     same(next(read_samples(tmp_path)), samples(1))
@@ -125,32 +130,33 @@ def test_a_log_that_ends_within_a_message_is_refused_and_none_is_no_rows(tmp_pat
     log = SampleLog(tmp_path)
     assert list(read_samples(tmp_path)) == []
     log.write(samples(2))
-    size = log.flush()
+    extent = log.flush()
+    ((_, size),) = json.loads(extent)
     log.write(samples(2))
     log.flush()
-    log.truncate(size + 100)
+    log.truncate(extent_of(size + 100))
     log.close()
     batches = read_samples(tmp_path)
     same(next(batches), samples(2))
     with pytest.raises(DataError, match=r"part-0.arrows ends within a message"):
         next(batches)
+    assert len(list(read_samples(tmp_path, extent=extent))) == 1  # what lies behind it does not count
 
 
 def test_a_long_log_goes_on_in_further_parts_and_is_cut_across_them(tmp_path):
     log = SampleLog(tmp_path, part_bytes=1_000)
-    sizes = []
+    extents = []
     for first in range(0, 36, 3):
         log.write(samples(3, first))
-        sizes.append(log.flush())
+        extents.append(log.flush())
     log.close()
-    parts = sorted(tmp_path.iterdir())
-    assert len(parts) > 10  # part-10 stands behind part-9
-    assert sizes[-1] == sum(path.stat().st_size for path in parts)
+    assert len(list(tmp_path.iterdir())) == 12  # part-10 stands behind part-9
+    assert extents[-1] == extent_of(*((tmp_path / f"part-{number}.arrows").stat().st_size for number in range(12)))
     assert SampleBatch.concat(list(read_samples(tmp_path))).ordinal.tolist() == list(range(36))
     for kept in (11, 7, 1, 0):
         again = SampleLog(tmp_path, part_bytes=1_000)
-        again.truncate(sizes[kept - 1] if kept else 0)
-        assert len(list(tmp_path.iterdir())) == max(kept, 1)
+        again.truncate(extents[kept - 1] if kept else "")
+        assert len(list(tmp_path.iterdir())) == kept
         again.write(samples(2, first=3 * kept))
         again.close()
         assert SampleBatch.concat(list(read_samples(tmp_path))).ordinal.tolist() == list(range(3 * kept + 2))
@@ -168,3 +174,20 @@ def test_a_span_of_rows_is_read_and_what_stands_behind_it_is_not_looked_at(tmp_p
     with (tmp_path / "part-0.arrows").open("ab") as file:
         file.write(b"half a message")
     assert sum(len(batch) for batch in read_samples(tmp_path, 2, 9)) == 7
+
+
+def test_each_owner_writes_parts_of_its_own_and_rows_are_read_as_far_as_they_are_listed(tmp_path):
+    old = SampleLog(tmp_path, epoch=1)
+    old.write(samples(3))
+    kept = old.flush()
+    old.write(samples(3, first=3))
+    new = SampleLog(tmp_path, epoch=2)
+    new.truncate(kept)
+    new.write(samples(2, first=3))
+    extent = new.flush()
+    old.close()
+    new.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-e00001-0.arrows", "part-e00002-0.arrows"]
+    assert SampleBatch.concat(list(read_samples(tmp_path, extent=extent))).ordinal.tolist() == [0, 1, 2, 3, 4]
+    assert [len(batch) for batch in read_samples(tmp_path, 2, 4, extent)] == [1, 1]
+    assert list(read_samples(tmp_path)) == []

@@ -1,7 +1,7 @@
 """`streamctr` in a process that kills itself: `crash_child.py MOMENT ARGUMENTS...`.
 
-MOMENT is `events:N` (the first learning step after N events were read) or `fault:PLACE:N` (a place inside the writing
-of the first snapshot after N events).
+MOMENT is `events:N` (the first learning step after N events were read), `fault:PLACE:N` (a place inside the writing of
+the first snapshot after N events), or `stop:N` (like `events`, but it only stands still until it is told to go on).
 """
 
 import os
@@ -27,6 +27,19 @@ def before(function, events):
 
     def wrapped(*arguments, **keywords):
         die_when_due(events)
+        return function(*arguments, **keywords)
+
+    return wrapped
+
+
+def stopped_before(function, events):
+    """`function`, but for the process standing still, once, when its time has come."""
+    left = [1]
+
+    def wrapped(*arguments, **keywords):
+        if left and RUNNING[0].events_read >= events:
+            left.clear()
+            os.kill(os.getpid(), signal.SIGSTOP)
         return function(*arguments, **keywords)
 
     return wrapped
@@ -61,6 +74,8 @@ def plant(moment):
     build = Pipeline.__init__
     Pipeline.__init__ = lambda self, *a, **k: (RUNNING.append(self), build(self, *a, **k))[1]
     match kind, where[0]:
+        case "stop", _:
+            Learner.learn = stopped_before(Learner.learn, events)
         case "events", _:
             Learner.learn = before(Learner.learn, events)
         case "fault", "arrays":

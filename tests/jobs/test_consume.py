@@ -58,7 +58,7 @@ def same(found, wanted):
 
 def test_topics_teach_what_their_files_teach_to_the_bit(tmp_path, sent, replayed):
     assert replayed["events"]["impression"]["joined"] == 8_000
-    result, exit_code = consume(Call(sent, True), Request(RUN_FILE, directory=tmp_path / "run"), until="end")
+    result, exit_code = consume(Call(sent, True), Request(RUN_FILE, "end", directory=tmp_path / "run"))
     assert exit_code == 0
     same(result, replayed)
 
@@ -79,7 +79,7 @@ def test_killed_with_sigkill_and_started_again_it_ends_as_if_it_had_not_been(tmp
     for wanted in (1, 3):
         child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for _ in range(1200):
-            taken = [path for path in snapshots.glob("0*")] if snapshots.exists() else []
+            taken = [path for path in snapshots.glob("e0*")] if snapshots.exists() else []
             if len(taken) >= wanted or child.poll() is not None:
                 break
             time.sleep(0.05)
@@ -87,17 +87,17 @@ def test_killed_with_sigkill_and_started_again_it_ends_as_if_it_had_not_been(tmp
         killed.append(child.wait(timeout=60))
     assert killed[0] == -signal.SIGKILL  # it was killed in the middle, not at its end
     settings = (*sent, "snapshots.every_events=1000")
-    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, directory=tmp_path), until="end")
+    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, "end", directory=tmp_path))
     assert exit_code == 0
     same(result, replayed)
 
 
 def test_a_run_file_without_topics_is_refused(tmp_path, sent):
     with pytest.raises(ConfigError, match="names no topics: add kafka: "):
-        consume(Call((sent[0],), True), Request(RUN_FILE, directory=tmp_path / "run"), until="end")
+        consume(Call((sent[0], "kafka=null"), True), Request(RUN_FILE, "end", directory=tmp_path / "run"))
 
 
 def test_a_topic_that_is_not_there_is_told_by_its_name(tmp_path, sent, kafka):
     nowhere = f"kafka={{servers: '{kafka.servers}', topics: {{impression: no.a, click: no.b, conversion: no.c}}}}"
     with pytest.raises(TopicError, match=r"no\.a"):
-        consume(Call((*sent, nowhere), True), Request(RUN_FILE, directory=tmp_path / "run"), until="end")
+        consume(Call((*sent, nowhere), True), Request(RUN_FILE, "end", directory=tmp_path / "run"))

@@ -135,7 +135,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for_and_costs_no_messa
 
     stagehand = threading.Thread(target=kill_and_start)
     stagehand.start()
-    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, directory=tmp_path), until="end")
+    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, "end", directory=tmp_path))
     stagehand.join()
     assert exit_code == 0
     assert logged(tmp_path).count(SILENT) == logged(tmp_path).count(AGAIN) == 1
@@ -153,7 +153,7 @@ def test_a_signal_stops_a_daemon_whose_broker_is_dead_and_it_goes_on_from_there(
     assert exit_code == 143
     assert said.count(SILENT) == 1
     assert verify(Call((), True), tmp_path, None)[1] == 0
-    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, directory=tmp_path), until="end")
+    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, "end", directory=tmp_path))
     assert exit_code == 0
     same(result, replayed)
 
@@ -163,7 +163,7 @@ def test_sigterm_leaves_a_snapshot_from_which_the_run_goes_on(tmp_path, mortal, 
     assert exit_code == 143
     assert "SIGTERM: taking a last snapshot" in said
     assert verify(Call((), True), tmp_path, None)[1] == 0
-    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, directory=tmp_path), until="end")
+    result, exit_code = consume(Call(settings, True), Request(RUN_FILE, "end", directory=tmp_path))
     assert exit_code == 0
     same(result, replayed)
 
@@ -211,7 +211,7 @@ def test_poison_goes_to_the_dead_letters_with_its_offsets_and_teaches_nothing(tm
     (tmp_path / "log.jsonl").write_bytes(b"\n".join(mixed) + b"\n")
     settings = mixed_settings(tmp_path / "log.jsonl", kafka, topic)
     clean, _ = replay(Call(settings, True), Request(RUN_FILE, directory=tmp_path / "clean"))
-    found, exit_code = consume(Call(settings, True), Request(RUN_FILE, directory=tmp_path / "run"), until="end")
+    found, exit_code = consume(Call(settings, True), Request(RUN_FILE, "end", directory=tmp_path / "run"))
 
     assert exit_code == 0
     letters = [orjson.loads(line) for path in (tmp_path / "run" / "dead-letters").iterdir() for line in lines_of(path)]
@@ -234,14 +234,14 @@ def test_partitions_that_came_while_nobody_consumed_are_read_as_appended_lines_a
     kafka.send(topic, [(0, line) for line in mixed[:half]])
     file.write_bytes(b"\n".join(mixed[:half]) + b"\n")
     settings = mixed_settings(file, kafka, topic)
-    live, read = (Request(RUN_FILE, directory=tmp_path / name) for name in ("live", "read"))
-    same(consume(Call(settings, True), live, until="end")[0], replay(Call(settings, True), read)[0])
+    live, read = Request(RUN_FILE, "end", directory=tmp_path / "live"), Request(RUN_FILE, directory=tmp_path / "read")
+    same(consume(Call(settings, True), live)[0], replay(Call(settings, True), read)[0])
     kafka.admin.create_partitions({topic: 3}, timeout_ms=10_000)
     wait_for(lambda: len(kafka.admin.describe_topics([topic])[0]["partitions"]) == 3)
     kafka.send(topic, [(place % 3, line) for place, line in enumerate(mixed[half:])])
     with file.open("ab") as log:
         log.write(b"\n".join(mixed[half:]) + b"\n")
-    result, exit_code = consume(Call(settings, True), live, until="end")
+    result, exit_code = consume(Call(settings, True), live)
     assert exit_code == 0
     assert sum(counts["read"] for counts in result["events"].values()) == len(mixed)
     same(result, replay(Call(settings, True), read)[0])

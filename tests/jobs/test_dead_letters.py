@@ -73,7 +73,7 @@ def test_messages_are_shown_with_their_bytes(run, capsys):
 def test_redriven_messages_are_the_original_ones_and_a_fresh_run_of_the_mended_ones_takes_each_once(run, tmp_path):
     told, _ = redrive(Call((), True), run, tmp_path / "again")
     assert told["written"] == {"view-redriven.jsonl": 5}
-    assert told["left_out"] == {"repeated": 0, "cut": 0, "derived": 1}
+    assert told["left_out"] == {"repeated": 0, "cut": 0, "derived": 1, "empty": 0}
     again = tmp_path / "again" / "view-redriven.jsonl"
     lines = again.read_bytes().splitlines()
     assert [orjson.loads(line)["id"] for line in lines if line.endswith(b"}")] == [3, 13, 23, 33]

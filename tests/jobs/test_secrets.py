@@ -32,6 +32,7 @@ def kafka(sasl):
             (),
             "stands elsewhere",
         ),
+        (kafka("sasl: {mechanism: OAUTHBEARER, token: hunter2}"), (), "a secret stands elsewhere"),
         (kafka(SASL.replace("hunter2", "[hunter2]")), (), "wants a text, not a list"),
         (kafka(SASL.replace("username", "usernme")), (), 'unknown key "usernme"'),
         (kafka(SASL.replace("username: me", "mechanism: PLAIN")), (), 'key "mechanism" stands twice'),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,7 @@ from streamctr.errors import DataError
 from streamctr.events import EventBatch
 from streamctr.hashing import MISSING_ID, hash_text
 from streamctr.names import Names
-from streamctr.ports import LINE_LIMIT_BYTES, RawBlock
+from streamctr.ports import LINE_LIMIT_BYTES, Original, RawBlock
 from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig, NumberConfig, StageConfig, TimeConfig
 
 FUNNEL = Funnel.from_mapping({"impression": None, "click": StageConfig(observe="10s")})
@@ -302,3 +303,37 @@ def test_lines_are_plain_where_no_parser_could_differ() -> None:
     suspect += [b'{"a":"}', b"{}]", b"x", b'{"a":%s}' % (b"9" * 310), b'{"a":%s}' % (b"[" * 600 + b"]" * 600)]
     kinds = scan(b"\n".join([*plain, *suspect, b" \t\r", b""]))[2].tolist()
     assert kinds == [PLAIN] * len(plain) + [SUSPECT] * len(suspect) + [BLANK] * 2
+
+
+def test_an_event_further_ahead_of_its_record_than_allowed_is_rejected():
+    lines = "\n".join(message(id=name, t=NOW_MS + ahead) for name, ahead in (("a", 5), ("b", 6), ("c", 7)))
+    late_block = replace(block(lines.encode()), latest_ms=np.array([NOW_MS + 5, NOW_MS + 5, NOW_MS + 10]))
+    decoded = decoder().decode(late_block)
+    assert decoded.events.time_ms.tolist() == [NOW_MS + 5, NOW_MS + 7]
+    assert [letter["reason"] for letter in decoded.letters] == [
+        'time "t" is 2022-04-24T15:05:41.442Z, not within what its record\'s own timestamp allows'
+    ]
+
+
+def test_a_letter_of_a_topic_holds_the_whole_message_with_its_key_and_headers():
+    whole = b'{"id":\n"' + b"x" * 100_000
+    known = {0: Original(whole, b"k", (("trace", b"1"), ("none", None)), NOW_MS), 1: Original(None, b"k", (), -1)}
+    from_topic = replace(block(b'{"id":\rx\nnull'), original=known.__getitem__)
+    first, second = decoder().decode(from_topic).letters
+    assert base64.b64decode(first["bytes"]) == whole
+    assert (base64.b64decode(first["key"]), first["headers"]) == (b"k", [["trace", "MQ=="], ["none", None]])
+    assert (first["time_ms"], second["time_ms"], second["bytes"], second["headers"]) == (NOW_MS, -1, None, [])
+
+
+def test_what_happened_before_the_start_is_skipped_also_what_cannot_be_read():
+    known = [Original(b"", None, (), time_ms) for time_ms in (NOW_MS, NOW_MS - 1, NOW_MS, -1, NOW_MS)]
+    lines = [message(t=NOW_MS - 1), "no", "no", "no", message(t=NOW_MS)]
+    whole = replace(block("\n".join(lines).encode()), original=known.__getitem__)
+    decoded = decoder().decode(whole).since(NOW_MS, ("impression", "click"))
+    assert (decoded.events.time_ms.tolist(), decoded.lines.tolist()) == ([NOW_MS], [5])
+    assert [letter["line"] for letter in decoded.letters] == [3, 4]
+    assert (decoded.read.tolist(), decoded.rejected.tolist(), decoded.skipped.tolist()) == (
+        [5, 0, 0],
+        [2, 0, 0],
+        [2, 0, 0],
+    )

@@ -148,3 +148,39 @@ def test_partitions_that_a_state_does_not_know_stand_behind_and_hold_the_waterma
     assert after.watermark_ms() == 145
     after.end(1)
     assert after.release(after.watermark_ms()).time_ms.tolist() == [150, 200]
+
+
+def test_what_was_promised_of_a_silent_partition_holds_after_a_restart_whatever_comes_when():
+    order = orderer(partitions=2)
+    order.promise(1, 7, 100)
+    order.promise(1, 7, 90)  # said before
+    rows = events([(98, 0, 1, 0), (99, 0, 2, 0), (100, 0, 3, 0)])
+    assert order.push(1, rows, numbers=np.array([6, 7, 8])).tolist() == [False, True, False]
+    assert order.push(0, events([(98, 0, 1, 0)]), numbers=np.array([9])).tolist() == [False]
+    again = orderer(partitions=2)
+    again.restore(order.state())
+    assert again.push(1, events([(99, 0, 4, 0)]), numbers=np.array([9])).tolist() == [True]
+
+
+def test_a_new_partition_holds_the_watermark_back_until_its_first_event():
+    order = orderer()
+    order.push(0, events([(100, 0, 1, 0)]))
+    assert order.watermark_ms() == 95
+    order.release(95)
+    order.reach(2)
+    assert order.watermark_ms() < 0
+    assert order.push(1, events([(94, 0, 1, 0), (95, 0, 2, 0)])).tolist() == [True, False]
+    assert order.watermark_ms() == 90
+    assert order.released_ms == 95
+
+
+def test_at_a_splice_only_events_of_messages_before_the_watermark_stay():
+    order = orderer()
+    lines, told = events([(90, 0, 1, 0), (100, 0, 2, 0), (97, 0, 3, 0)]), events([(120, 1, 1, 0), (130, 1, 2, 0)])
+    order.push(0, lines, told, np.array([0, 1]))
+    order.release(95)
+    back = order.splice(3)
+    assert sorted(zip(back.time_ms, back.root, strict=True)) == [(97, 3), (100, 2), (130, 2)]
+    assert list(zip(order.held.time_ms, order.held.root, strict=True)) == [(120, 1)]
+    assert order.newest_ms.tolist() == [orderer().newest_ms[0]] * 3
+    assert order.push(2, events([(94, 0, 9, 0), (95, 0, 9, 0)])).tolist() == [True, False]

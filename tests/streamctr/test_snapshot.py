@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from streamctr.errors import SnapshotError
+from streamctr.errors import FencedError, SnapshotError
 from streamctr.snapshot import SnapshotStore
 from streamctr.testing import same
 
@@ -87,3 +87,27 @@ def test_the_one_just_written_stays_also_where_others_sort_behind_it(tmp_path):
     store = SnapshotStore(tmp_path, keep=1)
     store.save(100, arrays(), {}, [])
     assert store.save(90, arrays(), {}, []) in store.names()
+
+
+def test_the_snapshots_of_whoever_took_the_run_over_count_first_and_are_not_cleared_away_by_the_older_owner(tmp_path):
+    older, newer = (SnapshotStore(tmp_path, keep=2, epoch=epoch) for epoch in (1, 2))
+    older.save(500, arrays(), {}, [])
+    newer.save(100, arrays(), {}, [])
+    for count in (600, 700, 800):
+        older.save(count, arrays(), {}, [])
+    assert newer.names() == ["e00001-000000000700", "e00001-000000000800", "e00002-000000000100"]
+    assert newer.newest()[0].name == "e00002-000000000100"
+    newer.save(200, arrays(), {}, [])
+    assert newer.names() == ["e00002-000000000100", "e00002-000000000200"]
+
+
+def test_a_snapshot_that_is_not_let_through_leaves_nothing(tmp_path):
+    store = SnapshotStore(tmp_path, keep=5, epoch=3)
+
+    def refuse():
+        assert [path.name for path in tmp_path.iterdir()] == [".writing-e00003"]
+        raise FencedError("taken over")
+
+    with pytest.raises(FencedError):
+        store.save(1, arrays(), {}, [], commit=refuse)
+    assert list(tmp_path.iterdir()) == []
