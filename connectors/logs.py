@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 
 from connectors.appended import SegmentedFile, read_extent
+from connectors.columns import from_arrow, to_arrow
 from streamctr.errors import DataError
 from streamctr.samples import SampleBatch
 
@@ -81,7 +81,7 @@ class SampleLog:
     def write(self, batch: SampleBatch) -> None:
         """Append rows; on disk after `flush`."""
         if len(batch):
-            records = _to_arrow(batch)
+            records = to_arrow(batch)
             self._file.append(records.serialize(), header=records.schema.serialize())
 
     def flush(self) -> str:
@@ -126,32 +126,8 @@ def read_samples(
                     behind = begin + records.num_rows
                     from_, to = max(first, begin), behind if end is None else min(end, behind)
                     if from_ < to:
-                        yield _from_arrow(records).take(slice(from_ - begin, to - begin))
+                        yield from_arrow(records).take(slice(from_ - begin, to - begin))
                     if end is not None and behind >= end:
                         return  # what follows is not looked at: it may be half a message
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} ends within a message ({error}); resume its run, or join again") from None
-
-
-def _to_arrow(batch: SampleBatch) -> Any:
-    arrays = batch.to_arrays()
-    columns = {name: _column(array) for name, array in arrays.items() if array[:1].size}
-    shapes = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
-    records = pa.RecordBatch.from_pydict(columns)
-    return records.replace_schema_metadata({"columns": orjson.dumps(shapes)})
-
-
-def _column(array: Any) -> Any:
-    values = pa.array(np.ascontiguousarray(array).reshape(-1))
-    return values if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(values, array[0].size)
-
-
-def _from_arrow(records: Any) -> SampleBatch:
-    arrays = {}
-    for name, (kind, shape) in orjson.loads(records.schema.metadata[b"columns"]).items():
-        values = np.empty(0, kind)
-        if name in records.schema.names:
-            column = records.column(name)
-            values = (column.flatten() if shape else column).to_numpy()
-        arrays[name] = np.array(values).reshape(records.num_rows, *shape)
-    return SampleBatch.from_arrays(arrays)

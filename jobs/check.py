@@ -38,7 +38,9 @@ def check(call: Call, run: Path) -> Result:
     config, mistakes = examine(document)
     usable = _usable(document, config, mistakes)
     result: dict[str, Any] = {"stages": {}, "notes": []}
-    if usable is not None:
+    if usable is not None and usable.files is None:
+        call.show(Text("It names no event files: what its topics hold shows when they are consumed.\n"))
+    elif usable is not None:
         try:
             result |= _look_at(call, document, usable, mistakes)
         except DataError as error:
@@ -102,7 +104,7 @@ def _lost(config: RunConfig, roots: Roots) -> list[str]:
 
 
 def _look(document: Document, config: RunConfig, mistakes: list[Mistake]) -> tuple[_Look, list[str]]:
-    partitions = find_files(config.files, config.tree, config.stage is not None)
+    partitions = find_files(config.event_files, config.tree, config.stage is not None)
     names = texts_of(config)
     beginnings = read_beginnings(partitions, config)
     seen, decoded = seen_fields(beginnings, config), decode(beginnings, config, names)

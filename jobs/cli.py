@@ -41,6 +41,9 @@ Once = Annotated[bool, typer.Option("--once", help="Send nothing where the topic
 UntilEnd = Annotated[
     str | None, typer.Option("--until", metavar="end|TIME", help="Stop where topics end now, or before this moment.")
 ]
+UntilJoined = Annotated[
+    Literal["end"] | None, typer.Option("--until", help="Of samples in a topic: stop where the join's input ended.")
+]
 OnGap = Annotated[
     Literal["stop", "earliest", "latest"],
     typer.Option(help="Where to go on when messages that are next are gone: nowhere, at the oldest, at the end."),
@@ -158,12 +161,20 @@ def replay(  # noqa: PLR0913 - the options of the command
 
 
 @command(app)
-def join(call: Call, run: Run, until: Until = None, directory: Directory = None, fresh: Fresh = False) -> Result:
-    """Join event files to samples in the run directory, for `learn`; goes on from where it stopped."""
+def join(  # noqa: PLR0913 - the options of the command
+    call: Call,
+    run: Run,
+    until: UntilEnd = None,
+    directory: Directory = None,
+    fresh: Fresh = False,
+    on_gap: OnGap = "stop",
+    partitions: Partitions = 4,
+) -> Result:
+    """Join events to samples for `learn`: files in the run directory, or with kafka.samples topics to a topic."""
     from jobs.join import Request
     from jobs.join import join as job
 
-    return job(call, Request(run, until, directory, fresh))
+    return job(call, Request(run, until, directory, fresh, on_gap, partitions))
 
 
 @command(app)
@@ -175,12 +186,13 @@ def learn(  # noqa: PLR0913 - the options of the command
     directory: Directory = None,
     fresh: FreshModel = False,
     start: Start = None,
+    until: UntilJoined = None,
 ) -> Result:
     """Learn from joined samples and judge, in one epoch as `replay` does, or in several that are compared."""
     from jobs.learn import Request
     from jobs.learn import learn as job
 
-    return job(call, Request(run, epochs, frozen, directory, fresh, start))
+    return job(call, Request(run, epochs, frozen, directory, fresh, start, until))
 
 
 @command(app)

@@ -91,7 +91,8 @@ def topics(config: RunConfig, until: Until, on_gap: OnGap, tell: Callable[[str],
     """
     assert config.kafka is not None
     source = KafkaSource(config.kafka, config.tree, config.stage is not None, until, on_gap, tell)
-    return Inputs(source, topics=source)
+    total = sum(lag.end - lag.next for lag in source.lag()) if until == "end" else 0
+    return Inputs(source, topics=source, total=total)
 
 
 def outputs_of(config: RunConfig, directory: RunDirectory, owner: Owner, joins_only: bool = False) -> Outputs:

@@ -31,6 +31,8 @@ class Inputs:
     """How far files were read; None for topics."""
     topics: "KafkaSource | None" = None
     """The source, where it reads topics."""
+    total: int = 0
+    """Messages of topics that end; 0 where that is not known."""
 
     @classmethod
     def files(cls, config: RunConfig) -> "Inputs":
@@ -39,11 +41,11 @@ class Inputs:
         Raises:
             DataError: they are not there, or not what the run file says.
         """
-        partitions = find_files(config.files, config.tree, config.stage is not None)
+        partitions = find_files(config.event_files, config.tree, config.stage is not None)
         for stage in (config.tree.names[part.stage] for part in partitions if not part.paths):
             say(f"no file is of stage {stage}: it never happens in this run")
-        source = FileSource(partitions, config.files, config.csv)
-        return cls(source, Gauge(partitions, config.files))
+        source = FileSource(partitions, config.event_files, config.csv)
+        return cls(source, Gauge(partitions, config.event_files))
 
 
 class Follower(Protocol):
@@ -73,7 +75,7 @@ class EventTask:
         read = "replay" if inputs.topics is None else "consume"
         self.command = "join" if limits.joins_only else read
         self.follows: tuple[str, ...] = ("consume", "replay") if self.command == "consume" else (self.command,)
-        self._topics, self._gauge = inputs.topics, inputs.gauge
+        self._topics, self._gauge, self._total = inputs.topics, inputs.gauge, inputs.total
         self.pipeline = build(config, inputs.source, self._watched(outputs), limits)
         self.ends: list[list[int]] = []
         """Rows that were said, and the event time, at each end of the input so far."""
@@ -109,8 +111,8 @@ class EventTask:
 
     @property
     def total(self) -> int:
-        """Bytes of the files; 0 where that is not known."""
-        return 0 if self._gauge is None else self._gauge.total
+        """Bytes of the files, or messages; 0 where that is not known."""
+        return self._total if self._gauge is None else self._gauge.total
 
     @property
     def done(self) -> int:

@@ -87,8 +87,8 @@ class _Reading:
     def __init__(self, config: RunConfig, event_id: str) -> None:
         self._config, self._id = config, event_id
         self._root = _root_of(config, event_id)
-        self._partitions = find_files(config.files, config.tree, config.stage is not None)
-        self._source = FileSource(self._partitions, config.files, config.csv)
+        self._partitions = find_files(config.event_files, config.tree, config.stage is not None)
+        self._source = FileSource(self._partitions, config.event_files, config.csv)
         self._names = Names(())
         self._decoder = decoder(config, self._names)
         self._orderer = Orderer(self._source.partitions, config.lateness, no_events(config.features))
@@ -98,7 +98,7 @@ class _Reading:
 
     def story(self) -> _Story:
         """Read everything."""
-        gauge = Gauge(self._partitions, self._config.files)
+        gauge = Gauge(self._partitions, self._config.event_files)
         with Progress("explain", gauge.total) as progress:
             while not self._orderer.all_ended:
                 partition = self._orderer.behind()

@@ -115,7 +115,7 @@ def _of_files(config: RunConfig, directory: RunDirectory, request: Request) -> t
 
 def _of_topic(config: RunConfig, directory: RunDirectory, request: Request) -> tuple[Own, Callable[[Any], Rows]]:
     """Who owns a learner that follows a topic, and its rows."""
-    from connectors.kafka.samples import SampleReader  # loads the client
+    from connectors.kafka.samplereader import SampleReader  # loads the client
     from jobs.consume import teller
 
     kafka = config.kafka

@@ -67,11 +67,11 @@ class MessageReader:
     """
 
     def __init__(self, config: RunConfig, partitions: Sequence[FilePartition]) -> None:
-        self._source = FileSource(partitions, config.files, config.csv)
+        self._source = FileSource(partitions, config.event_files, config.csv)
         # However much is malformed is sent all the same: who reads the topics judges it.
         self._decoder = decoder(config.model_copy(update={"rejects": RejectsConfig(share=1.0)}), Names(()))
         self._csv, self._funnel = config.csv, config.tree
-        self._gauge = Gauge(partitions, config.files)
+        self._gauge = Gauge(partitions, config.event_files)
         self._newest_ms_P = np.full(len(partitions), FIRST_MS, np.int64)
 
     @property

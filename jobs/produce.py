@@ -98,7 +98,7 @@ def _files(config: RunConfig, request: Request, world: Sequence[str]) -> Iterato
     if not request.synthetic:
         if request.now:
             raise ConfigError("--now moves the events of a synthetic world, never those of a log; add --synthetic")
-        yield config.files
+        yield config.event_files
         return
     stages = {config.tree.names[place] for place in config.tree.tellers}
     if config.stage is not None or not stages.issuperset(STAGES):

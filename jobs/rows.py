@@ -13,7 +13,7 @@ from streamctr.errors import ConfigError, DataError
 from streamctr.samples import SampleBatch
 
 if TYPE_CHECKING:
-    from connectors.kafka.samples import SampleReader
+    from connectors.kafka.samplereader import SampleReader
 
 _NOTHING: Final = JoinEnd(0, 0, [], {}, {"final": 0, "open": 0}, {"offered": {}, "claimed": {}}, {})
 

@@ -146,7 +146,9 @@ def _says(document: Document, path: Path, key: str) -> bool:
 
 
 def _files(document: Document) -> Iterator[Mistake]:
-    """`files.stages` names stages that have messages of their own, where no field says what a line is."""
+    """There are files or topics; `files.stages` names stages of their own, where no field says what a line is."""
+    if document.get(("files",)) is None and document.get(("kafka",)) is None:
+        yield document.mistake((), 'missing key "files"', "name event files, or topics with kafka", key=True)
     names = stages(document)
     words = document.words(("files", "stages"))
     if words and document.get(("stage",)) is not None:

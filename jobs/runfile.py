@@ -45,7 +45,7 @@ _SHORT_FORMS: Final[dict[tuple[str | int, ...], str]] = {("model",): "name", ("t
 class RunConfig(Config):
     """Everything that decides what a run does; each block is described where its owner is."""
 
-    files: FilesConfig
+    files: FilesConfig | None = Field(default=None, description="the event files; none where topics hold the events")
     key: Texts = Field(min_length=1, description="the field or fields with the root's id, in every stage's events")
     time: TimeConfig
     user: Texts = Field(default=(), description="the field or fields that say whose history an event belongs to")
@@ -77,6 +77,17 @@ class RunConfig(Config):
     def _nothing_is_empty(cls, value: Any) -> Any:
         """`impression:` with nothing behind it is `impression: {}`."""
         return {name: config or {} for name, config in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def event_files(self) -> FilesConfig:
+        """The event files.
+
+        Raises:
+            ConfigError: the run file names none.
+        """
+        if self.files is None:
+            raise ConfigError("the run file names no event files; add files: PATHS, or read its topics with consume")
+        return self.files
 
     @property
     def tree(self) -> Funnel:

@@ -94,7 +94,7 @@ def read_beginnings(partitions: Sequence[FilePartition], config: RunConfig) -> l
         DataError: a file cannot be read.
     """
     sharing = Counter(part.stage for part in partitions)
-    source = FileSource(partitions, config.files, config.csv, _BLOCK_BYTES)
+    source = FileSource(partitions, config.event_files, config.csv, _BLOCK_BYTES)
     begun: Counter[int] = Counter()
     beginnings = []
     for place, part in enumerate(partitions):
@@ -284,7 +284,7 @@ def overlapping(partitions: Sequence[FilePartition], config: RunConfig) -> list[
     found = []
     for part in (part for part in partitions if len(part.paths) > 1):
         apart = [FilePartition(part.stage, (path,)) for path in part.paths[:_PARTITIONS]]
-        source = FileSource(apart, config.files, config.csv, _BLOCK_BYTES)
+        source = FileSource(apart, config.event_files, config.csv, _BLOCK_BYTES)
         times = []
         for place in range(len(apart)):
             beginning = _beginning(source, place, part.stage, MESSAGES // _PARTITIONS)

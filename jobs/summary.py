@@ -12,7 +12,17 @@ from streamctr.decode import OTHER
 
 def summary(result: Mapping[str, Any]) -> list[RenderableType]:
     """Tables of what `replay --json` prints."""
-    return [events_table(result["events"]), *_hints(result["events"]), *learned_summary(result)]
+    lag = [lag_line(result["lag"])] if "lag" in result else []
+    return [events_table(result["events"]), *_hints(result["events"]), *lag, *learned_summary(result)]
+
+
+def lag_line(lag: Mapping[str, Any]) -> Text:
+    """How far topics were read."""
+    idle = f", {lag['idle']} of them idle" if lag["idle"] else ""
+    return Text(
+        f" topics    {lag['records']:,} messages left in {len(lag['partitions'])} partitions{idle} · "
+        f"watermark {lag['watermark'] or 'not yet'}"
+    )
 
 
 _MANY: Final = 0.05

@@ -17,7 +17,9 @@ from streamctr.errors import ConfigError
 Path = tuple[str | int, ...]
 """Where something stands in a document: keys and, within lists, places."""
 
-_SECRET: Final = re.compile(r"""((?<![A-Za-z])password["']?\s*[:=]\s*)(?!["']?(?:env|file):)(\S.*)""", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"""((?<![A-Za-z])(?:password|token)["']?\s*[:=]\s*)(?!["']?(?:env|file):)(\S.*)""", re.IGNORECASE
+)
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -125,7 +127,7 @@ class Document:
     def mistake(self, path: Path, message: str, hint: str = "", key: bool = False) -> Mistake:
         """A mistake at the value of `path`, or at its key."""
         span = self.key_span(path) if key else self.span(path)
-        if path[-1:] == ("password",) and not key:  # it may stand in a line of its own
+        if path[-1:] in (("password",), ("token",)) and not key:  # it may stand in a line of its own
             span = replace(span, text=masked(span.text[: span.column - 1]) + "*" * len(span.text[span.column - 1 :]))
         return Mistake(span, message, hint, path)
 
@@ -276,7 +278,7 @@ class _Reader:
 
 
 def masked(text: str) -> str:
-    """A line as it may be shown: of the same width, and without what stands behind `password`, but for a reference.
+    """A line as it may be shown: as wide, without what stands behind `password` or `token`, but for references.
 
     >>> masked("sasl: {username: me, password: hunter2}"), masked("password: env:KAFKA_PASSWORD")
     ('sasl: {username: me, password: ********', 'password: env:KAFKA_PASSWORD')

@@ -86,10 +86,12 @@ class KafkaConfig(Config):
     sasl: SaslConfig | None = Field(default=None, description="a login, where the brokers ask for one")
     tls: TlsConfig | None = Field(default=None, description="encrypted connections; {} where the defaults do")
     client: Literal["kafka-python", "confluent"] = Field(
-        default="kafka-python", description="which client reads; confluent is faster, and an extra: streamctr[confluent]"
+        default="kafka-python",
+        description="which client reads; confluent is faster, and an extra: streamctr[confluent]",
     )
     group: Topic | None = Field(
-        default=None, description="the group whose offsets tell tools how far a run is; default: streamctr-NAME of the run"
+        default=None,
+        description="the group whose offsets tell tools how far a run is; default: streamctr-NAME of the run",
     )
     idle: DurationMs = Field(
         default=30_000, gt=0, description="a partition that is at its end and silent for so long holds nobody up"
@@ -98,7 +100,9 @@ class KafkaConfig(Config):
         default=3_600_000, description="how far an event may be ahead of its record's timestamp; null for any"
     )
     dead_letters: Topic | None = Field(default=None, description="a topic for them; default: the run's folder")
-    samples: Topic | None = Field(default=None, description="the emission log as a topic: join and learn as two daemons")
+    samples: Topic | None = Field(
+        default=None, description="the emission log as a topic: join and learn as two daemons"
+    )
     buffer_bytes: int = Field(
         default=1 << 26, ge=1 << 10, description="messages of partitions that are ahead, held at most, about"
     )

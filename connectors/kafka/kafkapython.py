@@ -139,7 +139,7 @@ class KafkaPythonClient:
 
     def _known(self, places: Sequence[Place]) -> list[Place]:
         """Those that the consumer has heard of; of the others it hears because it is asked for them, and fails."""
-        known = [place for place in places if place[1] in self._consumer.partitions_for_topic(place[0])]
+        known = [at for at in places if at in self.places or at[1] in self._consumer.partitions_for_topic(at[0])]
         if len(known) < len(places):
             unknown = [TopicPartition(*place) for place in places if place not in known]
             with suppress(KeyError, errors.KafkaError):

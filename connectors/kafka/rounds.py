@@ -13,6 +13,7 @@ import orjson
 import pyarrow as pa
 
 from connectors.columns import from_arrow, to_arrow
+from connectors.kafka.config import KafkaConfig
 from streamctr.errors import DataError
 from streamctr.samples import SampleBatch
 
@@ -20,6 +21,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 _ROUND: Final = "streamctr-round"
 _FACTS: Final = "streamctr-facts"
+ANEW: Final = "join into a new topic with --fresh, with retention.ms=-1 or more than a learner may be away"
+"""What to do where rows are gone."""
 _PACKED: Final = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -86,6 +89,32 @@ def read_headers(headers: Headers, where: str) -> tuple[Round, dict[str, Any] | 
     except (KeyError, TypeError, orjson.JSONDecodeError):
         message = f"kafka: {where} is no part of an emission log; name another topic as kafka.samples"
         raise DataError(message) from None
+
+
+def samples_topic(config: KafkaConfig) -> str:
+    """Its name, where there is one."""
+    assert config.samples is not None
+    return config.samples
+
+
+def refuse_others(one: Round, known: Round, topic: str) -> None:
+    """A round of another run or log, or of a topic with other partitions.
+
+    Raises:
+        DataError: it is such a one.
+    """
+    if one.run != known.run:
+        raise DataError(
+            f"kafka: {topic} holds the emission log of another run ({one.run}, this is {known.run}); name a topic of "
+            "its own as kafka.samples, or delete that one"
+        )
+    if one.log != known.log:
+        raise DataError(f"kafka: {topic} was written anew since; start anew with --fresh")
+    if one.partitions != known.partitions:
+        raise DataError(
+            f"kafka: {topic} had {one.partitions} partitions when it was written and has {known.partitions}, so rows "
+            f"would be looked for in the wrong ones; {ANEW}"
+        )
 
 
 def _packed(batch: SampleBatch) -> bytes:

@@ -164,8 +164,9 @@ def poison(bench: Bench, poisoned: Poisoned, client: str, number: int) -> str:
     sets = poisoned.sets(client, letters)
     read = sum(stage["read"] for stage in poisoned.replayed["events"].values())
     for place in range(1, number + 1):
-        moment = f"events:{read * place // (number + 1)}"
-        bench.consume(run, sets, moment).ended(-signal.SIGKILL)
+        # while events are learned; and with a snapshot whose letters are out, but which does not count yet
+        kind = "events" if place % 2 else "fault:rename"
+        bench.consume(run, sets, f"{kind}:{read * place // (number + 1)}").ended(-signal.SIGKILL)
     poisoned.verify(bench.consume(run, sets).ended())
     kept = _all_there(letters_of(bench.broker, letters), poisoned.malformed)
     return f"{kept}; killed {number} times"

@@ -206,6 +206,8 @@ class Watch:
         code = daemon.wait(WAIT_S)
         self.ends[str(code)] = self.ends.get(str(code), 0) + 1
         away = self.second < self.broker_back + WAIT_S / 2
+        if code == NO_BROKER:
+            print(f"{self.second:7.0f} s  it gave up and is started again: {daemon.said(200)}", flush=True)
         if code != wanted and not (code == NO_BROKER and away):
             self.faults.append(f"{self.second:.0f} s: exit code {code}, not {wanted}: {daemon.said(300)}")
         elif code == NO_BROKER and not away:

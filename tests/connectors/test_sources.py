@@ -1,5 +1,8 @@
 """Every source gives each message once and in order, wherever it is stopped: the same battery for all of them."""
 
+from dataclasses import replace
+
+import orjson
 import pytest
 
 from connectors.files import FilesConfig, FileSource
@@ -40,3 +43,46 @@ def test_kafka(kafka, client, settings):
     kafka.send(topic, [(partition, line) for partition, lines in enumerate(LINES) for line in lines])
     config = KafkaConfig(servers=kafka.servers, topic=topic, client=client, **settings)
     check_source(lambda: KafkaSource(config, FUNNEL, True, "end"), LINES)
+
+
+class Elsewhere(MemorySource):
+    """Goes one line further than its positions said."""
+
+    def seek(self, positions):
+        super().seek(orjson.dumps([at + 1 for at in orjson.loads(positions)]).decode())
+
+
+class Stutter(MemorySource):
+    """Gives a line again when it was stopped in the middle, without a word in its positions."""
+
+    def seek(self, positions):
+        super().seek(positions)
+        self._stopped = True
+
+    def poll(self, partition):
+        block = super().poll(partition)
+        again, self._stopped = getattr(self, "_stopped", False), False
+        return replace(block, payload=block.payload + block.payload) if again else block
+
+
+class Silent(MemorySource):
+    """One that never says that it has ended."""
+
+    def poll(self, partition):
+        return replace(super().poll(partition), ended=False)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (Elsewhere, "it is elsewhere"),
+        (Stutter, "is not what it should be, over stops"),
+        (Silent, "neither a message nor an end"),
+        (lambda parts: MemorySource(parts[:3]), "3 partitions, not 4"),
+        (lambda parts: MemorySource([*parts[:3], Partition(0, parts[3].lines[1:])]), "partition 3 is not what"),
+    ],
+)
+def test_the_battery_finds_what_is_broken(broken, words):
+    partitions = [Partition(0, tuple(lines)) for lines in LINES]
+    with pytest.raises(AssertionError, match=words):
+        check_source(lambda: broken(partitions), LINES)

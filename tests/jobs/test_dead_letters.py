@@ -1,11 +1,14 @@
 """What could not be read is listed, shown and written out again, each message once."""
 
+import base64
+import shutil
 from pathlib import Path
 
 import orjson
 import pytest
 
 from jobs.console import Call
+from jobs.consume import consume
 from jobs.deadletters import list_all, redrive, show
 from jobs.replay import Request, replay
 from streamctr.errors import ConfigError, DataError
@@ -138,3 +141,110 @@ def test_a_run_stops_where_too_many_messages_are_malformed(tmp_path):
     (tmp_path / "view.jsonl").write_bytes(b"\n".join([*lines[:20], *broken]))
     with pytest.raises(DataError, match=r"10 of .*10 messages.*price"):
         replay(Call((), True), Request(run_file(tmp_path, "view.jsonl"), directory=tmp_path / "run"))
+
+
+TOPIC_RUN = """
+kafka: {servers: ["SERVERS"], topic: EVENTS, dead_letters: DEAD, client: kafka-python}
+stage: kind
+key: id
+time: t
+lateness: 1h
+funnel: {view: {}, click: {after: view, observe: 1m}}
+features: {number: {price: log1p}}
+model: lr
+training: {threads: 1}
+rejects: {share: 0.9, of_last: 10}
+"""
+POISON = {
+    "not JSON": b"not JSON",
+    "a wrong type": b'{"kind": "view", "id": 901, "t": 1650000000000, "price": "cheap"}',
+    "no id": b'{"kind": "view", "t": 1650000000000, "price": 1}',
+    "giant": b'{"kind": "view", "id": "' + b"9" * 200_000 + b'"',
+    "null": None,
+    "invalid UTF-8": b'{"kind": "view", "id": "\xff\xfe", "t": 1650000000000}',
+    "a wrong unit of time": b'{"kind": "view", "id": 902, "t": 1650000000, "price": 1}',
+    "a negative time": b'{"kind": "view", "id": 903, "t": -5, "price": 1}',
+    "an unknown stage": b'{"kind": "sale", "id": 904, "t": 1650000000000, "price": 1}',
+    "truncated": b'{"kind": "view", "id": 905,\n "t": 16500',
+}
+
+
+@pytest.fixture
+def consumed(tmp_path, monkeypatch, kafka):
+    """A run over a topic in which every message of a kind of poison stands between good ones; and offsets by kind."""
+    monkeypatch.chdir(tmp_path)
+    events, dead = kafka.topic(1), kafka.topic(2, "dead", max_message_bytes=1 << 20)
+    producer, offsets = kafka.producer(), {}
+    for n, (name, value) in enumerate(POISON.items()):
+        good = orjson.dumps({"kind": "view", "id": n, "t": START_MS + 1000 * n, "price": 1.5})
+        producer.send(events, good, timestamp_ms=START_MS)
+        sent = producer.send(events, value, b"key \xff", [("name", name.encode())], timestamp_ms=START_MS + n)
+        offsets[name] = sent.get(timeout=10).offset
+    producer.close(timeout=10)
+    path = tmp_path / "letters.yml"
+    text = TOPIC_RUN.replace("SERVERS", kafka.servers).replace("EVENTS", events).replace("DEAD", dead)
+    path.write_text(text)
+    result, exit_code = consume(Call((), True), Request(path, until="end"))
+    assert exit_code == 0
+    assert (result["events"]["view"]["joined"], sum(of["rejected"] for of in result["events"].values())) == (10, 10)
+    return path, events, offsets
+
+
+def test_ten_kinds_of_poison_in_a_topic_come_back_byte_for_byte_from_the_topic_of_dead_letters(consumed):
+    path, events, offsets = consumed
+    told, _ = show(Call((), True), path, None, 100)
+    letters = {letter["line"]: letter for letter in told["letters"]}
+    assert told["total"] == len(letters) == 10
+    for n, (name, value) in enumerate(POISON.items()):
+        letter = letters[offsets[name]]
+        assert letter["path"] == f"{events}/0"
+        assert letter["bytes"] == (None if value is None else base64.b64encode(value).decode())
+        assert letter["key"] == base64.b64encode(b"key \xff").decode()
+        assert letter["headers"] == [["name", base64.b64encode(name.encode()).decode()]]
+        assert letter["time_ms"] == START_MS + n
+
+
+def test_letters_in_a_topic_are_listed_and_shown_with_what_stands_beside_them(consumed, capsys):
+    path, events, offsets = consumed
+    found, _ = list_all(Call((), True), path)
+    assert found["total"] == 10
+    assert f"{events}/0:{offsets['no id']}" in [of["first"] for of in found["reasons"]]
+    show(Call(), path, "tombstone", 10)
+    shown = capsys.readouterr().out
+    assert f"{events}/0:{offsets['null']}" in shown
+    assert "has no value (a tombstone)" in shown
+    assert "key: key \\xff" in shown
+    assert "header name: null" in shown
+    assert "(none)" in shown
+    assert "1 of 1 shown" in shown
+
+
+def test_letters_in_a_topic_are_redriven_as_lines_but_for_tombstones(consumed, tmp_path, capsys):
+    path, _, _ = consumed
+    told, _ = redrive(Call((), False), path, tmp_path / "again")
+    assert told["left_out"] == {"repeated": 0, "cut": 0, "derived": 0, "empty": 1}
+    assert sum(told["written"].values()) == 9
+    written = b"".join(file.read_bytes() for file in (tmp_path / "again").iterdir())
+    values = [value.replace(b"\n", b"\r") for value in POISON.values() if value is not None]
+    assert sorted(written.rstrip(b"\n").split(b"\n")) == sorted(values)
+    assert f"streamctr produce {path} --set files={tmp_path / 'again'}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_that_was_never_consumed_has_no_letters_in_its_topic(tmp_path, monkeypatch, kafka):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "letters.yml"
+    path.write_text(TOPIC_RUN.replace("SERVERS", kafka.servers).replace("EVENTS", "e").replace("DEAD", "d"))
+    with pytest.raises(ConfigError, match=r"runs/letters is not there: has .*letters\.yml been run"):
+        list_all(Call((), True), path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_what_the_newest_snapshot_lists_counts_in_a_folder(run):
+    folder = run / "dead-letters"
+    line = (folder / "letters.jsonl").read_bytes().splitlines(keepends=True)[0]
+    with (folder / "letters.jsonl").open("ab") as file:
+        file.write(line)  # behind the snapshot
+    (folder / "letters-e00002-0.jsonl").write_bytes(line)  # of an owner who lost the run
+    assert list_all(Call((), True), run)[0]["total"] == 6
+    shutil.rmtree(run / "snapshots")
+    assert list_all(Call((), True), run)[0]["total"] == 8

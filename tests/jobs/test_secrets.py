@@ -33,6 +33,8 @@ def kafka(sasl):
             "stands elsewhere",
         ),
         (kafka("sasl: {mechanism: OAUTHBEARER, token: hunter2}"), (), "a secret stands elsewhere"),
+        (kafka("sasl:\n    mechanism: OAUTHBEARER\n    token: |\n      hunter2"), (), "stands elsewhere"),
+        (RUN, ("kafka.sasl.token='hunter2",), "the value is not YAML"),
         (kafka(SASL.replace("hunter2", "[hunter2]")), (), "wants a text, not a list"),
         (kafka(SASL.replace("username", "usernme")), (), 'unknown key "usernme"'),
         (kafka(SASL.replace("username: me", "mechanism: PLAIN")), (), 'key "mechanism" stands twice'),
