@@ -24,7 +24,7 @@ _LOCK: Final = ".lock"
 _ID: Final = "run.id"
 _EPOCHS: Final = "epochs"
 _CONTENT: Final = re.compile(
-    r"run\.yaml(\.new)?|snapshots|joined|metrics(-\w+)*\.jsonl|dead-letters|samples|exports|run\.id\.\w+|log\.jsonl(\.\d+)?"
+    r"run\.yaml(\.\w+)?|snapshots|joined|metrics(-\w+)*\.jsonl|dead-letters|samples|exports|run\.id\.\w+|log\.jsonl(\.\d+)?"
 )
 _OWNERS: Final = frozenset((_LOCK, _ID, _EPOCHS))
 """What tells owners apart: it stays when all else is deleted."""
@@ -143,7 +143,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Write `run.yaml`, with every default filled in."""
-        aside = self.path / f"{_RUN_FILE}.new"
+        aside = self.path / f"{_RUN_FILE}.{uuid4().hex}"  # join and learn may both be at it
         aside.write_text(resolved_yaml(config), encoding="utf-8")
         aside.replace(self.path / _RUN_FILE)
 

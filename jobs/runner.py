@@ -224,16 +224,16 @@ class Runner:
     def _save(self, progress: Progress, over: bool = False) -> None:
         """Leave a snapshot; where brokers are silent who must say that it counts, go on without it for a while."""
         task, place = self._task, self._place
-        arrays = task.state()
-        about = {
-            "command": task.command,
-            **task.about(over),
-            "logs": {n.removeprefix("size."): unpack_text(a) for n, a in arrays.items() if n.startswith("size.")},
-            "environment": environment(),
-            "config": task.config,
-        }
-        finite = [name for name, array in arrays.items() if _is_weight(name, array)]
         try:
+            arrays = task.state()  # with what waits to be sent acknowledged
+            about = {
+                "command": task.command,
+                **task.about(over),
+                "logs": {n.removeprefix("size."): unpack_text(a) for n, a in arrays.items() if n.startswith("size.")},
+                "environment": environment(),
+                "config": task.config,
+            }
+            finite = [name for name, array in arrays.items() if _is_weight(name, array)]
             self._name = place.store.save(
                 task.taken, arrays, about, finite, commit=lambda: place.owner.commit(task.offsets())
             )

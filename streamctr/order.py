@@ -179,6 +179,7 @@ class Orderer:
         # After the end of everything only what is newer than all that was released can still be placed.
         promised_ms = watermark_ms if watermark_ms < LAST_MS else self._newest_released_ms + 1
         self._released_ms = max(self._released_ms, promised_ms)
+        self._promised = {key: ms for key, ms in self._promised.items() if ms > self._released_ms}
         return released
 
     def state(self) -> Arrays:

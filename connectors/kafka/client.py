@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from streamctr.ports import Original
 
 Place = tuple[str, int]
 """A partition: its topic and its number."""
+
+FETCH_WAIT_MS: Final = 100
+"""How long a broker that has nothing holds a request: a partition that is read again waits for the one under way."""
 
 
 class OutOfRangeError(Exception):

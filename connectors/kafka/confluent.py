@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from connectors.kafka.client import OutOfRangeError, Place, Records, name_of, size_of
+from connectors.kafka.client import FETCH_WAIT_MS, OutOfRangeError, Place, Records, name_of, size_of
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.login import (
     REQUEST_MS,
@@ -317,6 +317,7 @@ def _reading(config: KafkaConfig) -> dict[str, Any]:
         "fetch.max.bytes": fetch_bytes,
         "receive.message.max.bytes": _GIANT_BYTES,
         "queued.max.messages.kbytes": max(1, config.buffer_bytes >> 10),
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
         "fetch.queue.backoff.ms": 10,  # a full queue is looked at again this soon: 1000 starves who reads it
     }
 

@@ -12,7 +12,8 @@ import numpy as np
 from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.admin import KafkaAdminClient
 
-from connectors.kafka.client import OutOfRangeError, Place, Records, name_of, size_of
+from connectors.kafka.batches import BATCHES_AT_ONCE, Batch, WholeBatches
+from connectors.kafka.client import FETCH_WAIT_MS, OutOfRangeError, Place, Records, name_of, size_of
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.login import REQUEST_MS, Overheard, connect, in_words, no_topic
 from streamctr.errors import ContactError, DataError, LoginError
@@ -44,7 +45,8 @@ class KafkaPythonClient:
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
                 isolation_level="read_committed",
-                max_poll_records=config.max_poll_records,
+                max_poll_records=BATCHES_AT_ONCE,  # for it, a batch is a record
+                fetch_max_wait_ms=FETCH_WAIT_MS,
                 max_partition_fetch_bytes=config.fetch_bytes,
                 fetch_max_bytes=max(config.fetch_bytes, config.buffer_bytes),
             )
@@ -52,6 +54,7 @@ class KafkaPythonClient:
             self._log.close()
             raise
         self._log.lines.clear()  # of attempts before the one that succeeded
+        self._consumer._fetcher.PartitionRecords = WholeBatches
         self._consumer.assign(self._all())
 
     def beginnings(self) -> dict[Place, int]:
@@ -92,7 +95,12 @@ class KafkaPythonClient:
                 raise DataError(f"kafka: {_missing(str(error))}; {self._next()}") from None
             except errors.CorruptRecordError as error:
                 raise DataError(f"kafka: a message cannot be unpacked: {error}; {self._next()}") from None
-        return [_columns((place.topic, place.partition), records) for place, records in polled.items()]
+        return [
+            records
+            for place, found in polled.items()
+            for record in found
+            if len((records := _columns((place.topic, place.partition), record)).offsets)
+        ]
 
     def position(self, place: Place) -> int:
         """As `Client` says."""
@@ -171,21 +179,15 @@ def _by_place(offsets: Mapping[TopicPartition, int]) -> dict[Place, int]:
     return {(place.topic, place.partition): offset for place, offset in offsets.items()}
 
 
-def _columns(place: Place, records: Sequence[Any]) -> Records:
-    values = [record.value for record in records]
-
-    def original(at: int) -> Original:
-        record = records[at]
-        return Original(record.value, record.key, tuple(record.headers), record.timestamp)
-
-    return Records(
-        place,
-        values,
-        np.array([record.offset for record in records], np.int64),
-        np.array([record.timestamp for record in records], np.int64),
-        original,
-        size_of(values),
-    )
+def _columns(place: Place, record: Any) -> Records:
+    """A batch, or a message of an older format."""
+    batch = record.value
+    if isinstance(batch, Batch):
+        values = batch.values()
+        return Records(place, values, batch.offsets, batch.times_ms, batch.original, size_of(values))
+    alone = Original(batch, record.key, tuple(record.headers), record.timestamp)
+    offsets, times_ms = (np.array([number], np.int64) for number in (record.offset, record.timestamp))
+    return Records(place, [batch], offsets, times_ms, lambda _: alone, size_of([batch]))
 
 
 def _missing(error: str) -> str:

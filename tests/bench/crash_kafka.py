@@ -21,9 +21,11 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from streamctr.errors import StreamctrError
+from streamctr.schema import instant_text
 from tests.bench.kafka_poison import Poisoned, poison, takeover
 from tests.bench.kafka_skew import Spread, skew
 from tests.bench.kafka_world import (
+    SAME,
     STAGES,
     Bench,
     Daemon,
@@ -39,11 +41,13 @@ from tests.bench.kafka_world import (
 EVERY = "snapshots.every_events=3000"
 CLIENTS = ("kafka-python", "confluent")
 SIZES: dict[str, list[tuple[int, int]]] = {
-    "kafka-python": [(5000, 1 << 20), (1, 1 << 16), (7, 2_000), (500, 1 << 16), (5000, 2_000)],
-    "confluent": [(5000, 1 << 20), (7, 2_000), (500, 1 << 16), (1, 1 << 16)],
+    "kafka-python": [(5000, 1 << 20), (7, 2_000), (500, 1 << 16), (5000, 2_000)],
+    "confluent": [(5000, 1 << 20), (7, 2_000), (500, 1 << 16)],
 }
 """`max_poll_records` and `fetch_bytes`."""
 NO_BROKER = 69
+ONE_BY_ONE = 20
+"""The part of the events that is read message by message is one in so many."""
 BROKER_DEAD_S = 3
 MOST_STARTS = 10
 
@@ -80,6 +84,17 @@ def sizes(bench: Bench, reference: Reference, client: str, records: int, fetch_b
     result = bench.consume(bench.run("whole"), sets).ended()
     same(result, reference.replayed)
     return f"{result['seconds']:.1f} s"
+
+
+def one_by_one(bench: Bench, reference: Reference, client: str) -> str:
+    """Messages read one at a time, each a block of its own: only so far, for it takes long."""
+    events = bench.events.mixed()
+    until = instant_text(events[len(events) // ONE_BY_ONE][0])
+    early = bench.start("replay", bench.run("early"), (), "--until", until).ended()
+    sets = reference.sets(client=client, max_poll_records=1)
+    result = bench.start("consume", bench.run("one"), sets, "--until", until).ended()
+    same(result, early, [key for key in SAME if key != "events"])  # of which more or less was read behind that time
+    return f"until {until}, {early['roots']['final']:,} roots, {result['seconds']:.1f} s"
 
 
 def moments(draw: Random, number: int, read: int) -> list[str]:
@@ -180,6 +195,7 @@ def cases(bench: Bench, reference: Reference, quick: bool) -> Iterator[Case]:
             name = f"{client}, {records} records, {fetch_bytes:,} bytes"
             yield name, partial(sizes, bench, reference, client, records, fetch_bytes)
     for client in clients:
+        yield f"{client}, 1 record", partial(one_by_one, bench, reference, client)
         yield f"{number} kills, {client}", partial(kills, bench, reference, client, number)
         yield f"broker killed twice, {client}", partial(broker_killed, bench, reference, client)
         yield f"join and learn, {client}", partial(halves, bench, reference, client, 1 if quick else 5)

@@ -87,17 +87,6 @@ def test_some_of_the_records_are_records_with_their_own_originals(kafka, opened)
     assert (some.place, len(some.times_ms)) == ((topic, 0), 2)
 
 
-def test_no_more_than_asked_for_come_at_a_time(kafka, opened):
-    topic = kafka.topic(2)
-    kafka.send(topic, [(n % 2, b"x") for n in range(20)])
-    client = opened(topic, max_poll_records=3)
-    client.go_to(client.beginnings())
-    polled = []
-    while sum(polled) < 20:
-        polled.append(sum(len(records.values) for records in client.poll(200)))
-    assert (sum(polled), max(polled)) == (20, 3)
-
-
 def test_offsets_of_the_beginning_the_end_and_a_moment(kafka, opened):
     topics = kafka.topic(2), kafka.topic()
     with closing(kafka.producer()) as producer:

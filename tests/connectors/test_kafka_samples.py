@@ -51,7 +51,11 @@ def read(reader, rows):
 
 def at_end(reader):
     """Whether it soon finds nothing behind: a client passes the mark of a transaction a moment later."""
-    return any(reader.at_end() or reader.poll() for _ in range(20))
+    for _ in range(20):
+        if reader.at_end():
+            return True
+        assert reader.poll() is None
+    return False
 
 
 def end_is(sink, wanted):
@@ -128,24 +132,24 @@ def test_what_a_killed_writer_said_stays_said_and_is_not_said_again(kafka):
 
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 def test_a_reader_goes_on_at_every_position_as_if_it_had_not_stopped(kafka, client):
-    config, rows = config_of(kafka, client=client), samples(500)
+    config, rows = config_of(kafka, client=client), samples(300)
     with writer(config) as sink:
-        for begin in range(0, 500, 100):
+        for begin in range(0, 300, 100):
             sink.write(rows.take(slice(begin, begin + 100)))
             sink.flush()
     positions = []
     with closing(SampleReader(config, RUN)) as reader:
         positions.append((0, reader.positions(), reader.facts))
-        while reader.next < 500:
+        while reader.next < 300:
             reader.poll()
             positions.append((reader.next, reader.positions(), reader.facts))
-    assert {at for at, _, _ in positions} == {0, 100, 200, 300, 400, 500}
+    assert {at for at, _, _ in positions} == {0, 100, 200, 300}
     for at, position, facts in positions:
         with closing(SampleReader(config, RUN)) as reader:
             reader.seek(position)
             assert (reader.next, reader.facts, reader.positions()) == (at, facts, position)
-            if at < 500:
-                same(read(reader, 500 - at), rows.take(slice(at, 500)))
+            if at < 300:
+                same(read(reader, 300 - at), rows.take(slice(at, 300)))
 
 
 def test_partitions_that_are_ahead_are_left_out_until_the_others_come(kafka):
