@@ -1,6 +1,7 @@
 """Event-time order: hold events until the watermark has passed them, then release them by what they are."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from streamctr.ports import Arrays
 
 Places = NDArray[np.int64]
 
+_PARTS: Final = 64
+"""More are made one again: some may hold little that waits for long."""
 FIRST_MS: Final = np.iinfo(np.int64).min // 4
 LAST_MS: Final = np.iinfo(np.int64).max // 4
 """Before and after every time that an event may have; a quarter, so that sums stay in range."""
@@ -31,8 +34,8 @@ class Orderer:
         self._lateness_ms = lateness_ms
         self._released_ms = FIRST_MS
         self._newest_released_ms = FIRST_MS
-        self._held = empty
-        self._told_ms = empty.time_ms  # of each held event, the time of the message that told of it
+        self._empty = empty
+        self._parts: list[_Part] = []
         self._begin(partitions)
 
     def _begin(self, partitions: int) -> None:
@@ -44,7 +47,11 @@ class Orderer:
     @property
     def held(self) -> EventBatch:
         """Accepted events that wait for the watermark."""
-        return self._held
+        return EventBatch.concat([self._empty, *(part.events for part in self._parts)])
+
+    @property
+    def _told_ms(self) -> Places:
+        return np.concatenate([self._empty.time_ms, *(part.told_ms for part in self._parts)])
 
     @property
     def newest_released_ms(self) -> int:
@@ -115,12 +122,12 @@ class Orderer:
             if of == partition and numbers is not None:
                 late |= (numbers >= number) & (events.time_ms < promised_ms)
         self._newest_ms[partition] = max(int(before[-1]), int(events.time_ms[-1]))
-        held, told_ms = [self._held, events.take(~late)], [self._told_ms, events.time_ms[~late]]
+        held, told_ms = [events.take(~late)], [events.time_ms[~late]]
         if derived is not None and len(derived):
             kept = ~late[line_of]
             held.append(derived.take(kept))
             told_ms.append(events.time_ms[line_of][kept])
-        self._held, self._told_ms = EventBatch.concat(held), np.concatenate(told_ms)
+        self._hold(EventBatch.concat(held), np.concatenate(told_ms))
         return late
 
     def promise(self, partition: int, number: int, watermark_ms: int) -> None:
@@ -147,11 +154,12 @@ class Orderer:
         Returns:
             The held events whose messages come again: they are no longer held.
         """
-        again = self._told_ms >= self._released_ms
-        back = self._held.take(again)
-        self._held, self._told_ms = self._held.take(~again), self._told_ms[~again]
+        held, told_ms = self.held, self._told_ms
+        again = told_ms >= self._released_ms
+        self._parts = []
+        self._hold(held.take(~again), told_ms[~again])
         self._begin(partitions)
-        return back
+        return held.take(again)
 
     def end(self, partition: int) -> None:
         """This partition has ended: it no longer holds the watermark back."""
@@ -168,13 +176,11 @@ class Orderer:
 
     def release(self, watermark_ms: int) -> EventBatch:
         """All held events with a time before the watermark, in order."""
-        held = self._held
-        ready = np.flatnonzero(held.time_ms < watermark_ms)
-        order = np.lexsort((held.content[ready], held.root[ready], held.stage[ready], held.time_ms[ready]))
-        released = held.take(ready[order])
-        if len(ready):
-            kept = held.time_ms >= watermark_ms
-            self._held, self._told_ms = held.take(kept), self._told_ms[kept]
+        waiting = [part.parted(watermark_ms) for part in self._parts]
+        ready = EventBatch.concat([self._empty, *(before.events for before, _ in waiting)])
+        self._parts = [behind for _, behind in waiting if len(behind.told_ms)]
+        released = ready.take(_in_order(ready))
+        if len(released):
             self._newest_released_ms = int(released.time_ms[-1])
         # After the end of everything only what is newer than all that was released can still be placed.
         promised_ms = watermark_ms if watermark_ms < LAST_MS else self._newest_released_ms + 1
@@ -187,8 +193,11 @@ class Orderer:
         scalars = np.array([self._released_ms, self._newest_released_ms])
         promised = np.array([(*key, ms) for key, ms in self._promised.items()], np.int64).reshape(-1, 3)
         arrays: Arrays = {"newest_ms": self._newest_ms, "ended": self._ended, "idle": self._idle, "scalars": scalars}
-        arrays |= {"promised": promised, "told_ms": self._told_ms}
-        return arrays | {f"held.{name}": getattr(self._held, name) for name in self._held.__slots__}
+        held, told_ms = self.held, self._told_ms
+        order = np.lexsort((told_ms, *_keys(held)))  # however they came together
+        held = held.take(order)
+        arrays |= {"promised": promised, "told_ms": told_ms[order]}
+        return arrays | {f"held.{name}": getattr(held, name) for name in held.__slots__}
 
     def restore(self, arrays: Arrays) -> None:
         """Become the orderer that gave `arrays`; partitions that it did not have stand behind, and begin."""
@@ -197,5 +206,39 @@ class Orderer:
         self.reach(partitions)
         self._released_ms, self._newest_released_ms = (int(value) for value in arrays["scalars"])
         self._promised = {(of, number): ms for of, number, ms in arrays["promised"].tolist()}
-        self._held = EventBatch(*(arrays[f"held.{name}"].copy() for name in self._held.__slots__))
-        self._told_ms = arrays["told_ms"].copy()
+        held = EventBatch(*(arrays[f"held.{name}"].copy() for name in self._empty.__slots__))
+        self._parts = []
+        self._hold(held, arrays["told_ms"].copy())
+
+    def _hold(self, events: EventBatch, told_ms: Places) -> None:
+        if len(self._parts) == _PARTS:
+            events, told_ms = EventBatch.concat([self.held, events]), np.concatenate([self._told_ms, told_ms])
+            self._parts = []
+        if len(events):
+            order = _in_order(events)
+            self._parts.append(_Part(events.take(order), told_ms[order]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Events that came together, in order: what is ready stands in front, and the rest need not be moved."""
+
+    events: EventBatch
+    told_ms: Places
+    """Of each event, the time of the message that told of it."""
+
+    def parted(self, watermark_ms: int) -> "tuple[_Part, _Part]":
+        """What is before the watermark, and what is not."""
+        cut = int(np.searchsorted(self.events.time_ms, watermark_ms))
+        sides = slice(cut), slice(cut, None)
+        before, behind = (_Part(self.events.take(side), self.told_ms[side]) for side in sides)
+        return before, behind
+
+
+def _in_order(events: EventBatch) -> Places:
+    return np.lexsort(_keys(events))
+
+
+def _keys(events: EventBatch) -> tuple[NDArray[Any], ...]:
+    """What they are released by, the last one first."""
+    return events.content, events.root, events.stage, events.time_ms

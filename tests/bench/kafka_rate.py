@@ -2,7 +2,7 @@
 
 KuaiRand's events (else the synthetic world's) lie in files, and in 3 topics of 4 partitions on a broker that this
 starts. Passes over all of them alternate, so that a busy machine slows all alike: a bare loop of each client that
-takes messages and drops them; the front half (decode, order, join, encode) fed by files and by each client; everything
+takes messages and drops them, and of the port that the source reads through; the front half (decode, order, join, encode) fed by files and by each client; everything
 with learning, fed likewise. Connecting is not timed. Prints the medians of all rounds but the first, which warms up,
 and one JSON line with the ratios; exit code 1 where one is not as wanted.
 """
@@ -25,9 +25,10 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 from kafka import KafkaConsumer, TopicPartition
 
 from connectors.files import FileSource, find_files
+from connectors.kafka.client import open_client
 from connectors.kafka.source import KafkaSource
 from jobs import wiring
-from jobs.consume import _SWITCH_S
+from jobs.consume import SWITCH_S
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
 from streamctr.ports import Source
@@ -74,6 +75,7 @@ class Passes:
             "bare kafka-python": self.bare_kafka_python,
             "bare confluent": self.bare_confluent,
         }
+        found |= {f"port, {client}": partial(self.port, client) for client in CLIENTS}
         for kind, learns in (("front", False), ("learning", True)):
             found[f"{kind}, files"] = partial(self.piped, self._files, learns)
             for client in CLIENTS:
@@ -123,6 +125,13 @@ class Passes:
         finally:
             consumer.close()
 
+    def port(self, client: str) -> Cost:
+        """`poll` of the port that the source reads through, which may unpack messages by other means than the client."""
+        config = self._config.kafka.model_copy(update={"client": client})
+        with closing(open_client(config, self._topics)) as opened:
+            opened.go_to(opened.beginnings())
+            return timed(lambda: self._drained(lambda: sum(len(some.offsets) for some in opened.poll(300))))
+
     def _drained(self, take: Callable[[], int]) -> None:
         taken, heard = 0, time.monotonic()
         while taken < self.messages:
@@ -137,7 +146,7 @@ class Passes:
         with TemporaryDirectory() as name, closing(opened(self._config)) as source:
             outputs = replace(wiring.Outputs.files(self._config, RunDirectory(Path(name))), samples=None, scores=None)
             pipeline = wiring.build(self._config, source, outputs, wiring.Limits(joins_only=not learns))
-            sys.setswitchinterval(_SWITCH_S)  # as the program does
+            sys.setswitchinterval(SWITCH_S)  # as the program does
             try:
                 cost = timed(lambda: self._to_the_end(pipeline))
             finally:
@@ -171,6 +180,12 @@ def ratios(costs: dict[str, Cost]) -> dict[str, float]:
         apart = costs["learning, files"].cpu + costs[f"bare {client}"].cpu
         name = f"cpu_to_replay_and_bare_{client.replace('-', '_')}"
         found[name] = costs[f"learning, {client}"].cpu / apart
+        # not judged: the same against the port's own poll, which may be cheaper than the client's
+        by_port = costs["learning, files"].cpu + costs[f"port, {client}"].cpu
+        found[name.replace("bare", "port")] = costs[f"learning, {client}"].cpu / by_port
+        found[f"front_to_port_{client.replace('-', '_')}"] = (
+            costs[f"port, {client}"].seconds / costs[f"front, {client}"].seconds
+        )
     return found
 
 
