@@ -2,9 +2,10 @@
 
 KuaiRand's events (else the synthetic world's) lie in files, and in 3 topics of 4 partitions on a broker that this
 starts. Passes over all of them alternate, so that a busy machine slows all alike: a bare loop of each client that
-takes messages and drops them, and of the port that the source reads through; the front half (decode, order, join, encode) fed by files and by each client; everything
-with learning, fed likewise. Connecting is not timed. Prints the medians of all rounds but the first, which warms up,
-and one JSON line with the ratios; exit code 1 where one is not as wanted.
+takes messages and drops them, and one of the port that the source reads through; the front half (decode, order, join,
+encode) fed by files and by each client; everything with learning, fed likewise. Connecting is not timed. Prints the
+medians of all rounds but the first, which warms up, and one JSON line with the ratios; exit code 1 where one is not as
+wanted.
 """
 
 import argparse
@@ -126,7 +127,7 @@ class Passes:
             consumer.close()
 
     def port(self, client: str) -> Cost:
-        """`poll` of the port that the source reads through, which may unpack messages by other means than the client."""
+        """`poll` of the port that the source reads through, which unpacks messages by other means than the client."""
         config = self._config.kafka.model_copy(update={"client": client})
         with closing(open_client(config, self._topics)) as opened:
             opened.go_to(opened.beginnings())
