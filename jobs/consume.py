@@ -1,10 +1,9 @@
 """`streamctr consume`: the same pipeline as `replay`, fed by Kafka topics, from the newest snapshot on."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.deadletters import DeadLetterTopic
@@ -21,9 +20,6 @@ from streamctr.errors import ConfigError
 
 OnGap = Literal["stop", "earliest", "latest"]
 Until = Literal["end"] | int | None
-
-SWITCH_S: Final = 0.0005
-"""The thread that reads works in Python while the pipeline's kernels do not: each soon lets the other go on."""
 
 
 def consume(call: Call, request: Request, on_gap: OnGap = "stop") -> Result:
@@ -43,7 +39,6 @@ def consume(call: Call, request: Request, on_gap: OnGap = "stop") -> Result:
     kafka = kafka_of(config, request.run)
     directory = RunDirectory.of(request.run, request.directory)
     until = until_of(request.until)
-    sys.setswitchinterval(SWITCH_S)
 
     def open_topics(owner: Owner, log: Any) -> tuple[Inputs, Outputs]:
         inputs = topics(config, until, on_gap, teller(log))

@@ -1,6 +1,5 @@
 """`streamctr join`: events to the emission log, as files that `learn` reads often, or as a topic that it follows."""
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -111,11 +110,10 @@ def _of_files(config: RunConfig, directory: RunDirectory, request: Request) -> _
 
 
 def _of_topics(config: RunConfig, directory: RunDirectory, request: Request) -> _Kind:
-    from jobs.consume import SWITCH_S, kafka_of
+    from jobs.consume import kafka_of
     from jobs.jointopic import open_task, refuse_published  # loads the client
 
     kafka: KafkaConfig = kafka_of(config, request.run)
-    sys.setswitchinterval(SWITCH_S)
     return _Kind(
         samples=f"topic {kafka.samples}",
         own=lambda: fenced(directory, kafka, "join"),

@@ -134,7 +134,7 @@ class RunDirectory:
         if strange:
             raise ConfigError(f"--fresh would delete {self.path}, which holds {strange[0]}, not of a run; move it away")
         for entry in entries:
-            if entry.name in keep:
+            if re.sub(r"\.\d+$", "", entry.name) in keep:  # older parts of a log stay with it
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -29,7 +29,7 @@ from connectors.files import FileSource, find_files
 from connectors.kafka.client import open_client
 from connectors.kafka.source import KafkaSource
 from jobs import wiring
-from jobs.consume import SWITCH_S
+from jobs.owner import tuned
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig
 from streamctr.ports import Source
@@ -143,15 +143,10 @@ class Passes:
 
     def piped(self, opened: Callable[[RunConfig], Source], learns: bool) -> Cost:
         """Through the pipeline, to its end; nothing is kept."""
-        interval = sys.getswitchinterval()
-        with TemporaryDirectory() as name, closing(opened(self._config)) as source:
+        with TemporaryDirectory() as name, closing(opened(self._config)) as source, tuned():  # as the program is
             outputs = replace(wiring.Outputs.files(self._config, RunDirectory(Path(name))), samples=None, scores=None)
             pipeline = wiring.build(self._config, source, outputs, wiring.Limits(joins_only=not learns))
-            sys.setswitchinterval(SWITCH_S)  # as the program does
-            try:
-                cost = timed(lambda: self._to_the_end(pipeline))
-            finally:
-                sys.setswitchinterval(interval)
+            cost = timed(lambda: self._to_the_end(pipeline))
             check(pipeline.events_read == self.messages, f"{pipeline.events_read:,} events were read")
             back = pipeline.parts.back
             return cost if back is None else cost._replace(weights=back.trainer.weights_sha256())
