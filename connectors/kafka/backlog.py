@@ -155,7 +155,7 @@ class Backlog:
             at.read = max(at.read, position if at.end is None else min(position, at.end))
 
     def skip_to(self, offsets: Mapping[Place, int]) -> None:
-        """What is next is gone: read on there."""
+        """What is next is gone: read on behind it, there."""
         for place, offset in offsets.items():
             self._by_place[place].read = offset
 
@@ -165,6 +165,11 @@ class Backlog:
             if at.place in ends:
                 at.newest = ends[at.place]
                 at.empty_s = asked_s if at.read >= at.newest else _NEVER_S
+
+    def pass_over(self, silent_s: float, now_s: float) -> None:
+        """For so long brokers were silent: it does not count towards a partition's own silence."""
+        for at in self._partitions:
+            at.came_s = min(now_s, at.came_s + silent_s)
 
     # giving
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from streamctr.kernel import kernel
 from streamctr.ports import Original
 
-BATCHES_AT_ONCE: Final = 32
-"""How many a poll unpacks, at most: what a producer sends at a time, up to a MiB each."""
+BATCHES_AT_ONCE: Final = 500
+"""How many a poll unpacks, at most: a batch is what a producer sent at a time, one record or a MiB of them."""
 
 _OFFSET, _TIME, _KEY, _KEY_SIZE, _VALUE, _VALUE_SIZE, _REST = range(7)
 

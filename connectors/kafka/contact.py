@@ -18,12 +18,13 @@ class Contact:
         self._silent_since_s: float | None = None
         self._told = False
 
-    def heard(self, now_s: float) -> None:
-        """They answered, or something came from them."""
-        if self._silent_since_s is not None and self._told:
-            silent_s = now_s - self._silent_since_s
+    def heard(self, now_s: float) -> float:
+        """They answered, or something came from them; for how long they were silent, in s."""
+        silent_s = 0.0 if self._silent_since_s is None else now_s - self._silent_since_s
+        if self._told:
             self._tell(f"contact with the brokers again, after {silent_s:.0f} s; nothing is lost")
         self._silent_since_s, self._told = None, False
+        return silent_s
 
     def unheard(self, now_s: float) -> None:
         """They were asked at that moment, and did not answer."""

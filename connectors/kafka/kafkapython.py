@@ -20,6 +20,8 @@ from streamctr.errors import ContactError, DataError, LoginError
 from streamctr.ports import Original
 
 _CLOSE_MS: Final = 3_000
+_POLL_BYTES: Final = 1 << 20
+"""Unpacked at a time, about."""
 _ANSWER_MS: Final = 1_000
 """Short: a signal that comes meanwhile is to be seen soon."""
 
@@ -45,7 +47,7 @@ class KafkaPythonClient:
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
                 isolation_level="read_committed",
-                max_poll_records=BATCHES_AT_ONCE,  # for it, a batch is a record
+                max_poll_records=BATCHES_AT_ONCE,  # for it, a batch is a record; `poll` asks for fewer
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 max_partition_fetch_bytes=config.fetch_bytes,
                 fetch_max_bytes=max(config.fetch_bytes, config.buffer_bytes),
@@ -55,6 +57,7 @@ class KafkaPythonClient:
             raise
         self._log.lines.clear()  # of attempts before the one that succeeded
         self._consumer._fetcher.PartitionRecords = WholeBatches
+        self._most, self._poll_bytes = 1, min(_POLL_BYTES, config.buffer_bytes // 8)
         self._consumer.assign(self._all())
 
     def beginnings(self) -> dict[Place, int]:
@@ -88,19 +91,18 @@ class KafkaPythonClient:
         """As `Client` says."""
         with self._asking():
             try:
-                polled = self._consumer.poll(timeout_ms=timeout_ms)
+                polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=self._most)
             except errors.OffsetOutOfRangeError as error:
                 raise OutOfRangeError({tuple(place): offset for place, offset in error.args[0].items()}) from None
             except errors.UnsupportedCodecError as error:
                 raise DataError(f"kafka: {_missing(str(error))}; {self._next()}") from None
             except errors.CorruptRecordError as error:
                 raise DataError(f"kafka: a message cannot be unpacked: {error}; {self._next()}") from None
-        return [
-            records
-            for place, found in polled.items()
-            for record in found
-            if len((records := _columns((place.topic, place.partition), record)).offsets)
-        ]
+        found = [_columns((at.topic, at.partition), record) for at, records in polled.items() for record in records]
+        if found:
+            batch_bytes = max(1, sum(records.size_bytes for records in found) // len(found))
+            self._most = min(max(1, self._poll_bytes // batch_bytes), BATCHES_AT_ONCE)
+        return [records for records in found if len(records.offsets)]
 
     def position(self, place: Place) -> int:
         """As `Client` says."""

@@ -10,7 +10,7 @@ from connectors.kafka.backlog import Backlog, Given
 from connectors.kafka.client import Client, OutOfRangeError, Place
 from connectors.kafka.contact import Contact
 from connectors.kafka.gaps import Gaps
-from streamctr.errors import ContactError
+from streamctr.errors import ContactError, LoginError
 
 _POLL_S: Final = 0.3
 _ASK_S: Final = 5.0
@@ -104,7 +104,7 @@ class Reader:
             while not self._halting:
                 try:
                     self._step()
-                except ContactError:  # they fell silent between two questions
+                except (ContactError, LoginError):  # they fell silent between two questions, which may look like a refusal
                     self._contact.unheard(time.monotonic())
                     self._rest()
         except BaseException as error:  # noqa: BLE001 - whoever asks next raises it
@@ -137,12 +137,14 @@ class Reader:
         try:
             polled = self._client.poll(round(_POLL_S * 1000))
         except OutOfRangeError as error:
-            self._go_to(self._gaps.mend(error.wanted))
+            self._client.look_for_places()
+            anew = self._begin_anew()
+            self._go_to(self._gaps.mend({place: error.wanted[place] for place in error.wanted if place[0] not in anew}))
             return
         positions = {place: self._client.position(place) for place in wanted}
         now_s = time.monotonic()
         if polled:
-            self._contact.heard(now_s)
+            self._heard(now_s)
         with self.changed:
             self._backlog.put(polled, now_s)
             self._backlog.reached(positions)
@@ -150,32 +152,53 @@ class Reader:
 
     def _ask(self, now_s: float) -> None:
         """Ask whether brokers are there, and where their logs end."""
-        if self._client.answers():
-            ends = self._client.ends()
-            self._contact.heard(now_s)
-            with self.changed:
-                self._backlog.confirm(ends, now_s)
-                self.changed.notify_all()
-        else:
-            self._contact.unheard(now_s)
-        self._ask_again_s = time.monotonic() + self._patience.ask_s
+        try:
+            if self._client.answers():
+                ends = self._client.ends()
+                self._heard(now_s)
+                with self.changed:
+                    self._backlog.confirm(ends, now_s)
+                    self.changed.notify_all()
+            else:
+                self._contact.unheard(now_s)
+        finally:  # between two questions without an answer there is reading
+            self._ask_again_s = time.monotonic() + self._patience.ask_s
+
+    def _heard(self, now_s: float) -> None:
+        silent_s = self._contact.heard(now_s)
+        with self.changed:
+            self._backlog.pass_over(silent_s, now_s)
 
     def _look(self) -> None:
         """Find partitions that are new, and topics that are others of the same name."""
-        places, before = self._client.look_for_places(), self._gaps.ids
-        self._gaps.ids = self._client.topic_ids()
-        anew = self._gaps.anew(before)
-        with self.changed:
-            known = {lag.place: lag.next for lag in self._backlog.lag()}
-        if anew:
-            self._go_to(self._gaps.mend({place: known[place] for place in known if place[0] in anew}, anew))
-        new = [place for place in places if place not in known and place not in self.found]
-        if new:
-            begins, ends = self._client.beginnings(), self._client.ends()
+        try:
+            places = self._client.look_for_places()
+            self._begin_anew()
             with self.changed:
-                self.found |= {place: (begins[place], ends[place]) for place in new}
-                self.changed.notify_all()
-        self._look_again_s = time.monotonic() + (self._patience.look_s or 0.0)
+                known = {*self._backlog.places, *self.found}
+            new = [place for place in places if place not in known]
+            if new:
+                begins, ends = self._client.beginnings(), self._client.ends()
+                with self.changed:
+                    self.found |= {place: (begins[place], ends[place]) for place in new}
+                    self.changed.notify_all()
+        finally:
+            self._look_again_s = time.monotonic() + (self._patience.look_s or 0.0)
+
+    def _begin_anew(self) -> set[str]:
+        """Go to where topics that are others of the same name are read on; which these are."""
+        ids = self._client.topic_ids()
+        anew = self._gaps.anew(ids)
+        if anew:
+            with self.changed:
+                known = {lag.place: lag.next for lag in self._backlog.lag() if lag.place[0] in anew}
+            mended = self._gaps.mend(known, anew)
+            with self.changed:  # at once, so that no positions are of the one and ids of the other
+                self._backlog.go_to(mended, time.monotonic())
+                self._gaps.ids = ids
+            self._reading = frozenset()
+        self._gaps.ids = ids
+        return anew
 
     def _go_to(self, offsets: Mapping[Place, int]) -> None:
         with self.changed:

@@ -103,8 +103,9 @@ class KafkaSource:
 
     def positions(self) -> str:
         """JSON of each partition's topic, number and next offset, and of what tells topics from later ones."""
-        following = [(*lag.place, lag.next) for lag in self.lag()]
-        return orjson.dumps({"topics": self._gaps.ids, "next": following}).decode()
+        with self._reader.changed:
+            ids, following = self._gaps.ids, [(*lag.place, lag.next) for lag in self._backlog.lag()]
+        return orjson.dumps({"topics": ids, "next": following}).decode()
 
     def lag(self) -> list[Lag]:
         """How far each partition is, by what the brokers said last."""
