@@ -16,7 +16,7 @@ from jobs.owner import Offsets, Own, Owner
 from jobs.progress import Progress
 from jobs.rundir import RunDirectory, run_log
 from jobs.runfile import config_diff
-from streamctr.errors import ConfigError, ContactError, DiskFullError, SnapshotError, room_for
+from streamctr.errors import ConfigError, ContactError, DiskFullError, LostError, SnapshotError, room_for
 from streamctr.kernel import first_use
 from streamctr.pipeline import BackHalf
 from streamctr.ports import Arrays, unpack_text
@@ -237,6 +237,8 @@ class Runner:
             self._name = place.store.save(
                 task.taken, arrays, about, finite, commit=lambda: place.owner.commit(task.offsets())
             )
+        except LostError:  # no snapshot would count any more, and what is learned without one is learned again
+            raise
         except ContactError as error:
             self._again_s = time.monotonic() + _AGAIN_S
             progress.say(f"no snapshot for now: {error}")

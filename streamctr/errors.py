@@ -66,6 +66,10 @@ class ContactError(StreamctrError):
     exit_code = 69
 
 
+class LostError(ContactError):
+    """What was begun with the brokers can never be finished: only a new start goes on."""
+
+
 class LoginError(StreamctrError):
     """A broker refuses the user or the password, or wants a login."""
 

@@ -17,7 +17,7 @@ from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition, errors
 from connectors.kafka.client import Place
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.login import Overheard, connect, in_words
-from streamctr.errors import AccessError, ContactError, DataError, FencedError
+from streamctr.errors import AccessError, ContactError, DataError, FencedError, LostError
 
 BATCH_BYTES: Final = 1 << 15
 """Records of a partition go together up to here. A topic that takes less breaks the client's sequence numbers."""
@@ -99,7 +99,7 @@ class Fence:
         Raises:
             FencedError: a newer owner exists.
             ContactError: brokers do not answer in time; the offsets may reach the group later. Another call waits for
-                that first, so it may be made at any time; where it can never succeed it says so.
+                that first, so it may be made at any time; where none can succeed any more it is a LostError.
             AccessError: a right is missing.
         """
         there = {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
@@ -217,8 +217,8 @@ class Fence:
             with in_words(self.config, self._heard):
                 raise
         except errors.KafkaError as error:
-            rest = "start it again" if self._state.has_fatal_error() else "try again"
-            raise ContactError(f"kafka: a transaction failed: {error}; {rest}") from None
+            kind, rest = (LostError, "start it") if self._state.has_fatal_error() else (ContactError, "try")
+            raise kind(f"kafka: a transaction failed: {error}; {rest} again") from None
 
 
 def _producer(**settings: Any) -> Any:

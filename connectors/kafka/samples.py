@@ -13,7 +13,7 @@ from connectors.kafka.fence import Fence, Record
 from connectors.kafka.gaps import gap_of
 from connectors.kafka.producer import Topic, ensure_topics
 from connectors.kafka.rounds import ANEW, Round, Silence, read_headers, refuse_others, samples_topic, values_of
-from streamctr.errors import ContactError, DataError
+from streamctr.errors import ContactError, DataError, LostError
 from streamctr.order import FIRST_MS
 from streamctr.samples import SampleBatch
 
@@ -103,7 +103,7 @@ class SampleTopic:
 
         Raises:
             FencedError: there is a newer owner.
-            ContactError: brokers have not answered for long.
+            ContactError: brokers have not answered for long, or it is a LostError.
             DataError: a row is too big for the topic.
         """
         due = self._now_s() - self._sent_s >= self._cuts.every_s or self._rows() >= self._cuts.rows
@@ -112,6 +112,8 @@ class SampleTopic:
         try:
             self._send()
             self._failing_s = None
+        except LostError:
+            raise
         except ContactError:
             self._failing_s = self._now_s() if self._failing_s is None else self._failing_s
             if self._now_s() - self._failing_s > _PATIENCE_S:

@@ -150,7 +150,7 @@ def test_random_switches_lose_and_repeat_nothing(kafka, opened):
     client.go_to(following)
     deadline, switches = time.monotonic() + WAIT_S, 0
     while min(following.values()) < n and time.monotonic() < deadline:
-        if chance.random() < 0.4:
+        if chance.random() < 0.7:
             chosen = chance.sample(client.places, chance.randint(1, 4))
             client.read_only({place: following[place] for place in chosen})
             switches += 1

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import threading
 import time
 import uuid
@@ -13,8 +14,9 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, 
 from kafka_broker import PASSWORD, PROVIDE, find_libs, new_broker
 
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.fence import _SETTINGS as settings_of_fences
 from connectors.kafka.fence import Fence, Record
-from streamctr.errors import AccessError, ContactError, DataError, FencedError
+from streamctr.errors import AccessError, ContactError, DataError, FencedError, LostError
 
 # kafka-python forgets the sockets of connections that were refused
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(socket|ssl):ResourceWarning")
@@ -205,3 +207,25 @@ def test_commits_and_messages_go_on_when_a_broker_that_died_is_back(own):
     with pytest.raises(ContactError, match="no broker answers"):
         fence_of(own, name)
     assert time.monotonic() - began < 15
+
+
+def test_brokers_that_stand_still_for_longer_than_a_request_lasts_end_it_for_good(own, monkeypatch):
+    monkeypatch.setitem(settings_of_fences, "request_timeout_ms", 1500)
+    if own.process is None:
+        own.start()
+    name = drawn()
+    fence = fence_of(own, name, patience_s=1)
+    fence.commit({})
+    own.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(ContactError) as waited:
+            fence.commit({})
+        assert not isinstance(waited.value, LostError)
+        time.sleep(2)
+    finally:
+        own.process.send_signal(signal.SIGCONT)
+    for _ in range(2):
+        with pytest.raises(LostError, match="start it again"):
+            fence.commit({})
+    fence.close()
+    waiting(lambda: fence_of(own, name)).close()

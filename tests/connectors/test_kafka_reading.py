@@ -184,8 +184,8 @@ def test_lag_is_what_the_brokers_said_last_and_what_was_given_out(kafka, open_so
 def test_a_block_knows_how_late_its_events_may_be_and_the_whole_record_of_each_line(kafka, open_source):
     topic = kafka.topic()
     producer = kafka.producer()
-    producer.send(topic, b"a", key=b"k", headers=[("h", b"v")], timestamp_ms=5000).get(timeout=10)
-    producer.send(topic, None, key=b"gone", timestamp_ms=7000).get(timeout=10)
+    producer.send(topic, b"a", key=b"k", headers=[("h", b"v")], timestamp_ms=5000)
+    producer.send(topic, None, key=b"gone", timestamp_ms=7000).get(timeout=10)  # at a time: they come in one block
     producer.close(timeout=10)
     source = open_source(topic, ahead=100)
     block, _ = poll_until(source, 0, lambda block: block.payload)
