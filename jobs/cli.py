@@ -206,7 +206,10 @@ def consume(  # noqa: PLR0913 - the options of the command
     fresh: Fresh = False,
     start: Start = None,
 ) -> Result:
-    """Learn from Kafka topics and judge, until a signal or the end; goes on from the newest snapshot."""
+    """Learn from Kafka topics and judge, until a signal or the end; goes on from the newest snapshot.
+
+    It takes the run over from an older daemon, which then ends with exit code 79 at its next snapshot.
+    """
     from jobs.consume import consume as job
     from jobs.replay import Request
 

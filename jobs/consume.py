@@ -1,5 +1,6 @@
 """`streamctr consume`: the same pipeline as `replay`, fed by Kafka topics, from the newest snapshot on."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ def consume(call: Call, request: Request, on_gap: OnGap = "stop") -> Result:
 
     def open_topics(owner: Owner, log: Any) -> tuple[Inputs, Outputs]:
         inputs = topics(config, until, on_gap, teller(log))
+        say(f"lag and all that happens: {directory.path / 'log.jsonl'}")
         return inputs, outputs_of(config, directory, owner)
 
     run = EventRun(config, directory, request, until if isinstance(until, int) else None)
@@ -86,6 +88,11 @@ def topics(config: RunConfig, until: Until, on_gap: OnGap, tell: Callable[[str],
     """
     assert config.kafka is not None
     source = KafkaSource(config.kafka, config.tree, config.stage is not None, until, on_gap, tell)
+    partitions = Counter(lag.place[0] for lag in source.lag())
+    for stage in (config.tree.names[place] for place in config.tree.tellers):
+        if config.kafka.topic is None and stage not in config.kafka.topics:
+            say(f"no topic is of stage {stage}: it never happens in this run")
+    say(f"reading {', '.join(f'{name} ({count} partitions)' for name, count in partitions.items())}")
     total = sum(lag.end - lag.next for lag in source.lag()) if until == "end" else 0
     return Inputs(source, topics=source, total=total)
 

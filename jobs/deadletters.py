@@ -76,7 +76,6 @@ def redrive(call: Call, run: Path, out: Path) -> Result:
     left = Counter(dict.fromkeys(_LEFT, 0))
     done: set[tuple[str, int]] = set()
     headers: dict[str, bytes] = {}
-    out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
         files: dict[str, BinaryIO] = {}
         for letter in _letters(call, run):
@@ -88,6 +87,7 @@ def redrive(call: Call, run: Path, out: Path) -> Result:
             done.add(place)
             name, header = _file_of(letter, headers)
             if name not in files:
+                out.mkdir(parents=True, exist_ok=True)
                 files[name], headers[name] = opened.enter_context((out / name).open("wb")), header
                 files[name].write(header + b"\n" * bool(header))
             files[name].write(message + b"\n")

@@ -141,10 +141,14 @@ class EventTask:
             self.follower.resumed()
 
     def refused(self, about: About) -> list[str]:
-        """A moment of freezing that was moved, and one to stop at that is past."""
+        """A moment of freezing that was moved, one to stop at that is past, and other places of a join's events."""
         lines, until_ms = moved_freezing(about, self._limits.frozen_ms), self._limits.until_ms
         if until_ms is not None and until_ms < about["event_ms"]:
             lines.append(f"--until: {instant_text(until_ms)} lies before {instant_text(about['event_ms'])}, reached")
+        from_topics = self._topics is not None
+        if self.command == "join" and about.get("topics", from_topics) != from_topics:
+            was, now = ("files", "topics") if from_topics else ("topics", "files")
+            lines.append(f"kafka.samples: events came from {was} and come from {now} now")
         return lines
 
     def advance(self, tell: Say) -> bool:
@@ -178,6 +182,7 @@ class EventTask:
             "ends": self.ends,
             "frozen_ms": self._limits.frozen_ms,
             "from": self._from,
+            "topics": self._topics is not None,
         }
 
     def state(self) -> Arrays:

@@ -23,7 +23,7 @@ from jobs.scoring import Scorer, probabilities
 from jobs.summary import figures_table
 from jobs.wiring import decoder, encoder, joiner, no_events
 from streamctr.decode import Decoded
-from streamctr.errors import DataError
+from streamctr.errors import ConfigError, DataError
 from streamctr.events import EventBatch, Outcome
 from streamctr.hashing import MISSING_ID, hash_text, mix_one
 from streamctr.heads import heads
@@ -62,14 +62,20 @@ def explain(call: Call, run: Path, event_id: str) -> Result:
     """Tell what became of a root and its events: outcomes, features, rows of the emission log, score.
 
     Raises:
-        DataError: no event and no malformed message of the source has this id.
+        ConfigError: there are no event files.
+        DataError: no event and no malformed message of them has this id.
     """
     config = load_run(run, call.sets).config
+    if config.files is None:
+        raise ConfigError(
+            f"explain reads event files, and {run} names none; add files: PATHS that hold the same events"
+        )
     story = _Reading(config, event_id).story()
     if not story.events and not story.letters:
         raise DataError(
             f"no event of {run} has the id {event_id}; it is the value of {', '.join(config.key)}"
             + (", joined by :" if len(config.key) > 1 else "")
+            + ("; topics are not looked at, only files" if config.kafka is not None else "")
         )
     directory = RunDirectory.of(run)
     scores = {"served": _served(config, directory, story), "score": _score(config, directory, story)}

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -22,7 +22,10 @@ from jobs.runfile import RunConfig
 from jobs.runner import Place, Runner, in_directory, moment, refuse_snapshots_of
 from jobs.summary import events_table
 from jobs.wiring import Limits, Outputs
+from streamctr.errors import ConfigError
 from streamctr.snapshot import SnapshotStore
+
+_TO_A_TOPIC: Final = "kafka.samples: TOPIC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ def join(call: Call, request: Request) -> Result:
 
 
 def _of_files(config: RunConfig, directory: RunDirectory, request: Request) -> _Kind:
+    if config.files is None and config.kafka is not None:
+        raise ConfigError(f"{request.run} names no event files; add files: PATHS, or join its topics: {_TO_A_TOPIC}")
+    if request.until == "end":
+        raise ConfigError(f"--until end goes with topics, files end by themselves; leave it out, or set {_TO_A_TOPIC}")
     limits = Limits(until_ms=moment("--until", request.until), joins_only=True)
 
     def opened(owner: Owner, log: Any) -> EventTask:

@@ -45,7 +45,7 @@ def report_of(lags: Sequence[Lag], orderer: Orderer, rejected_times: int) -> dic
             "behind_s": None if behind_ms is None else behind_ms / 1000,
             "idle": bool(idle[place]),
         }
-    known = FIRST_MS < released_ms < LAST_MS
+    known = FIRST_MS + 1 < released_ms < LAST_MS  # one more than the first is the end of topics that hold nothing
     age_s = round(time.time() - released_ms / 1000, 1) if known else None
     return {
         "lag": {

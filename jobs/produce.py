@@ -29,10 +29,11 @@ from jobs.progress import Progress
 from jobs.rundir import load_run
 from jobs.runfile import RunConfig
 from jobs.summary import figures_table
-from jobs.synthetic_data import STAGES, apart, write
+from jobs.synthetic_data import STAGES, WORLD, apart, write
 from streamctr.errors import ConfigError
 from streamctr.kernel import first_use
 from streamctr.order import FIRST_MS
+from streamctr.schema import Config
 from streamctr.synthetic import WorldConfig
 
 I64 = NDArray[np.int64]
@@ -41,6 +42,12 @@ _STEP_S: Final = 0.02
 """Sleep between two looks at what is due; also how soon a signal is seen."""
 _SENT_AT_ONCE: Final = 5_000
 """Messages between two looks at whether to stop."""
+
+
+class _Settings(Config):
+    """A world under the name by which it is set, so that mistakes are told in the words that were typed."""
+
+    world: WorldConfig = WorldConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,9 @@ def produce(call: Call, request: Request) -> Result:
     Raises:
         StreamctrError: it cannot start or go on; what to do stands in it.
     """
-    world, own = apart(call.sets) if request.synthetic else ([], list(call.sets))
+    world, own = apart(call.sets)
+    if world and not request.synthetic:
+        raise ConfigError(f"--set {WORLD}{world[0]} describes a synthetic world; add --synthetic, or leave it out")
     config = load_run(request.run, own).config
     kafka, pace = _kafka(config, request.run), Pace(request.speed)
     topic_of = topics_of(config, kafka)
@@ -98,7 +107,9 @@ def _files(config: RunConfig, request: Request, world: Sequence[str]) -> Iterato
     if not request.synthetic:
         if request.now:
             raise ConfigError("--now moves the events of a synthetic world, never those of a log; add --synthetic")
-        yield config.event_files
+        if config.files is None:
+            raise ConfigError(f"{request.run} names no event files to send; add files: PATHS, or --synthetic")
+        yield config.files
         return
     stages = {config.tree.names[place] for place in config.tree.tellers}
     if config.stage is not None or not stages.issuperset(STAGES):
@@ -107,7 +118,7 @@ def _files(config: RunConfig, request: Request, world: Sequence[str]) -> Iterato
             f"{', '.join(sorted(stages))}{' from messages that say their stage' if config.stage is not None else ''}; "
             "start from jobs/examples/synthetic.yaml"
         )
-    described = configured(WorldConfig, world)
+    described = configured(_Settings, [f"{WORLD}{setting}" for setting in world]).world
     if request.now:
         described = described.model_copy(update={"start": time.time_ns() // 1_000_000})
     with TemporaryDirectory(prefix="streamctr-") as folder:

@@ -76,7 +76,9 @@ class EventRun:
                 donor.refuse_begun(directory)
 
         def work(owner: Owner, log: Any, stop: Stop) -> dict[str, Any]:
-            log.info("started", until=request.until, frozen=request.frozen, fresh=request.fresh, epoch=owner.epoch)
+            command = "consume" if owner.fence is not None else "replay"
+            asked = {"until": request.until, "frozen": request.frozen, "fresh": request.fresh}
+            log.info("started", command=command, **asked, epoch=owner.epoch)
             began = time.monotonic()
             inputs, outputs = opened(owner, log)
             with closing(EventTask(config, inputs, outputs, limits, donor)) as task:

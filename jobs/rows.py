@@ -15,6 +15,9 @@ from streamctr.samples import SampleBatch
 if TYPE_CHECKING:
     from connectors.kafka.samplereader import SampleReader
 
+_ELSEWHERE: Final = (
+    "kafka.samples: samples came from {was} and come from {now} now; take the change back, or learn anew with --fresh"
+)
 _NOTHING: Final = JoinEnd(0, 0, [], {}, {"final": 0, "open": 0}, {"offered": {}, "claimed": {}}, {})
 
 
@@ -58,6 +61,7 @@ class Rows(Protocol):
         """Go to what `positions` said.
 
         Raises:
+            ConfigError: it was of rows that came from elsewhere.
             DataError: what is next is gone.
         """
         ...
@@ -106,6 +110,8 @@ class FileRows:
 
     def seek(self, positions: str) -> None:
         """As in `Rows`."""
+        if positions:
+            raise ConfigError(_ELSEWHERE.format(was="a topic", now="files"))
 
     def offsets(self) -> Offsets:
         """As in `Rows`."""
@@ -170,6 +176,8 @@ class TopicRows:
 
     def seek(self, positions: str) -> None:
         """As in `Rows`."""
+        if not positions:
+            raise ConfigError(_ELSEWHERE.format(was="files", now="a topic"))
         self._reader.seek(positions)
         if self._reader.facts:
             self._learn_facts()

@@ -23,6 +23,8 @@ _RUN_FILE: Final = "run.yaml"
 _LOCK: Final = ".lock"
 _ID: Final = "run.id"
 _EPOCHS: Final = "epochs"
+_CLAIMS: Final = 100
+"""So many of the last epochs can be looked up; one would do."""
 _CONTENT: Final = re.compile(
     r"run\.yaml(\.\w+)?|snapshots|joined|metrics(-\w+)*\.jsonl|dead-letters|samples|exports|run\.id\.\w+|log\.jsonl(\.\d+)?"
 )
@@ -84,13 +86,21 @@ class RunDirectory:
         """A number that no owner of the run had before, and later ones will exceed."""
         epochs = self.path / _EPOCHS
         epochs.mkdir(exist_ok=True)
-        epoch = 1 + max((int(claimed.name) for claimed in epochs.iterdir()), default=0)
+        saved = (
+            path.name[1:].partition("-")[0] for folder in (self.snapshots, self.joined) for path in folder.glob("e*")
+        )
+        epoch = 1 + max(map(int, [*(claimed.name for claimed in epochs.iterdir()), *saved]), default=0)
         while True:
             try:
                 (epochs / f"{epoch:05d}").mkdir()  # by one of several owners, also over a network
-                return epoch
+                break
             except FileExistsError:
                 epoch += 1
+        for claimed in epochs.iterdir():
+            if int(claimed.name) < epoch - _CLAIMS:
+                with suppress(FileNotFoundError):
+                    claimed.rmdir()
+        return epoch
 
     @contextmanager
     def owned(self, shared: bool = False) -> Iterator[None]:

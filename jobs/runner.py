@@ -137,7 +137,7 @@ class Runner:
             started()
             while not stop.asked and self._advance(progress):
                 if alarm.rang() or self._is_due():
-                    self._save(progress)
+                    self._save_news(progress)
                 self._report()
             if stop.asked:
                 progress.say(f"{stop.name}: taking a last snapshot")
@@ -220,6 +220,18 @@ class Runner:
             self._reported_s = now_s
             if said := self._task.report():
                 self._place.log.info("going on", taken=self._task.taken, **said)
+
+    def _save_news(self, progress: Progress) -> None:
+        """Leave a snapshot; where nothing came since the last one, only ask whether the run is still one's own."""
+        if self._task.taken != self._saved_at or not self._name:
+            self._save(progress)
+            return
+        try:
+            self._place.owner.commit(self._task.offsets())
+        except LostError:
+            raise
+        except ContactError as error:
+            self._place.log.warning("no answer", error=str(error))
 
     def _save(self, progress: Progress, over: bool = False) -> None:
         """Leave a snapshot; where brokers are silent who must say that it counts, go on without it for a while."""

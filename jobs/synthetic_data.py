@@ -15,7 +15,8 @@ from streamctr.synthetic import ID_FIELDS, NUMBER_FIELDS, Roots, World, WorldCon
 STAGES: Final = ("impression", "click", "conversion")
 """What it writes a file of each."""
 
-_WORLD: Final = "world."
+WORLD: Final = "world."
+"""What stands before its settings where those of a run file stand too."""
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _TEXT_IDS = {"user_id": "u", "device": "model-", "channel": "ch-"}
 """Ids that are written as text; the others are whole numbers, as in logs."""
@@ -28,8 +29,8 @@ def apart(sets: Iterable[str]) -> tuple[list[str], list[str]]:
     (['roots=1000'], ['training.seed=2'])
     """
     sets = list(sets)
-    own = [setting.removeprefix(_WORLD) for setting in sets if setting.startswith(_WORLD)]
-    return own, [setting for setting in sets if not setting.startswith(_WORLD)]
+    own = [setting.removeprefix(WORLD) for setting in sets if setting.startswith(WORLD)]
+    return own, [setting for setting in sets if not setting.startswith(WORLD)]
 
 
 def write(out: str, config: WorldConfig, progress: Callable[[int], None], *, compress: bool = True) -> dict[str, int]:

@@ -45,6 +45,7 @@ _END: Final = -1
 _ANSWER_S: Final = 1.0
 """Short: a signal that comes meanwhile is to be seen soon."""
 _AGAIN_S: Final = 0.1
+_MESSAGE_BYTES: Final = 1000
 _FETCH_MOST_BYTES: Final = 50_000_000
 _GIANT_BYTES: Final = 100_000_000
 """A message that is larger than what is asked for comes all the same, up to this size."""
@@ -303,7 +304,7 @@ def _connection(config: KafkaConfig, heard: deque[str]) -> dict[str, Any]:
 
 def _reading(config: KafkaConfig) -> dict[str, Any]:
     """The settings of the consumer alone."""
-    fetch_bytes = min(max(config.fetch_bytes, config.buffer_bytes), _FETCH_MOST_BYTES)
+    fetch_bytes = min(max(config.fetch_bytes, config.buffer_bytes, _MESSAGE_BYTES), _FETCH_MOST_BYTES)
     return {
         "group.id": config.group or "streamctr",  # it must have one; it is no member of it
         "enable.auto.commit": False,
@@ -315,6 +316,7 @@ def _reading(config: KafkaConfig) -> dict[str, Any]:
         "check.crcs": True,
         "fetch.message.max.bytes": min(config.fetch_bytes, _FETCH_MOST_BYTES),
         "fetch.max.bytes": fetch_bytes,
+        "message.max.bytes": _MESSAGE_BYTES,  # of a producer, and yet it may not be more than that
         "receive.message.max.bytes": _GIANT_BYTES,
         "queued.max.messages.kbytes": max(1, config.buffer_bytes >> 10),
         "fetch.wait.max.ms": FETCH_WAIT_MS,

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Final
 
-import orjson
 from kafka import errors
 from kafka.admin import ConfigResource, KafkaAdminClient
 
@@ -19,7 +18,7 @@ from connectors.kafka.client import open_client
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.fence import BATCH_BYTES, Fence, Record
 from connectors.kafka.login import Overheard, connect, in_words
-from streamctr.errors import ContactError, TopicError
+from streamctr.errors import ContactError, LostError, TopicError
 from streamctr.ports import Original
 
 Letter = dict[str, Any]
@@ -62,35 +61,45 @@ class DeadLetterTopic:
         self._partitions, self._limit_bytes = _look_at(fence.config, topic)
         self._waiting: list[Record] = []
         self._waiting_bytes = 0
-        self._sent = 0
+        self._tried_bytes = 0  # so many waited when brokers were silent last
+        self._extent = ""
 
     def write(self, records: list[Letter]) -> None:
-        """Keep letters until `flush`, or send them where they are many.
+        """Keep letters until `flush`, or send them where they are many; brokers that are silent are tried again later.
 
         Raises:
-            StreamctrError: as `flush`; these letters wait all the same.
+            FencedError: a newer owner exists.
+            StreamctrError: they could not be sent; they wait all the same.
         """
         for letter in records:
             record = self._record(letter)
             self._waiting.append(record)
             self._waiting_bytes += _RECORD_BYTES + _size(record.value, record.key, record.headers)
-        if self._waiting_bytes > _WAITING_BYTES:
-            self._send()
+        if self._waiting_bytes > self._tried_bytes + _WAITING_BYTES:
+            try:
+                self._send()
+            except LostError:
+                raise
+            except ContactError:  # what is read is bounded without them, too; a snapshot waits for them
+                self._tried_bytes = self._waiting_bytes
 
     def flush(self) -> str:
-        """Have every letter acknowledged; how many there are so far.
+        """Have every letter acknowledged; the topic knows how far it goes, so this is what `truncate` was given.
 
         Raises:
             FencedError: a newer owner exists.
             StreamctrError: they could not be sent; they wait, and another call tries again.
         """
         self._send()
-        return orjson.dumps(self._sent).decode()
+        return self._extent
 
     def truncate(self, extent: str) -> None:
-        """Count on from there, with nothing that waits; letters behind it are sent again, and read once."""
-        self._waiting, self._waiting_bytes = [], 0
-        self._sent = orjson.loads(extent or "0")
+        """Go on with nothing that waits; letters are sent again, and read once.
+
+        The extent is of a folder where the run left letters before, if it did, and will be so again.
+        """
+        self._waiting, self._waiting_bytes, self._tried_bytes = [], 0, 0
+        self._extent = extent
 
     def close(self) -> None:
         """Give up what waits, of which no snapshot knows; the fence is another's to close."""
@@ -99,8 +108,7 @@ class DeadLetterTopic:
     def _send(self) -> None:
         if self._waiting:
             self._fence.send(self._waiting)
-        self._sent += len(self._waiting)
-        self._waiting, self._waiting_bytes = [], 0
+        self._waiting, self._waiting_bytes, self._tried_bytes = [], 0, 0
 
     def _record(self, letter: Letter) -> Record:
         topic, _, partition = letter["path"].rpartition("/")

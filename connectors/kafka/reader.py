@@ -16,6 +16,8 @@ _POLL_S: Final = 0.3
 _ASK_S: Final = 5.0
 """How often brokers are asked where their logs end, at least."""
 _NEVER_S: Final = float("inf")
+_SILENT: Final = (ContactError, LoginError)
+"""Brokers fell silent between two questions; one that ends a connection may look like one that refuses a login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Reader:
             while not self._halting:
                 try:
                     self._step()
-                except (ContactError, LoginError):  # they fell silent between two questions, which may look like a refusal
+                except _SILENT:
                     self._contact.unheard(time.monotonic())
                     self._rest()
         except BaseException as error:  # noqa: BLE001 - whoever asks next raises it
@@ -115,15 +117,24 @@ class Reader:
     def _step(self) -> None:
         now_s = time.monotonic()
         if now_s >= self._ask_again_s:
-            self._ask(now_s)
+            self._try(self._ask)
+            self._ask_again_s = time.monotonic() + self._patience.ask_s
         if now_s >= self._look_again_s:
-            self._look()
+            self._try(self._look)
+            self._look_again_s = time.monotonic() + (self._patience.look_s or 0.0)
         with self.changed:
             wanted = self._backlog.wanted()
         if wanted:
             self._read(wanted)
         else:
             self._rest()
+
+    def _try(self, question: Callable[[], None]) -> None:
+        """Ask; one that stays without an answer does not keep messages from being read."""
+        try:
+            question()
+        except _SILENT:
+            self._contact.unheard(time.monotonic())
 
     def _rest(self) -> None:
         with self.changed:
@@ -150,19 +161,17 @@ class Reader:
             self._backlog.reached(positions)
             self.changed.notify_all()
 
-    def _ask(self, now_s: float) -> None:
+    def _ask(self) -> None:
         """Ask whether brokers are there, and where their logs end."""
-        try:
-            if self._client.answers():
-                ends = self._client.ends()
-                self._heard(now_s)
-                with self.changed:
-                    self._backlog.confirm(ends, now_s)
-                    self.changed.notify_all()
-            else:
-                self._contact.unheard(now_s)
-        finally:  # between two questions without an answer there is reading
-            self._ask_again_s = time.monotonic() + self._patience.ask_s
+        now_s = time.monotonic()
+        if self._client.answers():
+            ends = self._client.ends()
+            self._heard(now_s)
+            with self.changed:
+                self._backlog.confirm(ends, now_s)
+                self.changed.notify_all()
+        else:
+            self._contact.unheard(now_s)
 
     def _heard(self, now_s: float) -> None:
         silent_s = self._contact.heard(now_s)
@@ -171,19 +180,16 @@ class Reader:
 
     def _look(self) -> None:
         """Find partitions that are new, and topics that are others of the same name."""
-        try:
-            places = self._client.look_for_places()
-            self._begin_anew()
+        places = self._client.look_for_places()
+        self._begin_anew()
+        with self.changed:
+            known = {*self._backlog.places, *self.found}
+        new = [place for place in places if place not in known]
+        if new:
+            begins, ends = self._client.beginnings(), self._client.ends()
             with self.changed:
-                known = {*self._backlog.places, *self.found}
-            new = [place for place in places if place not in known]
-            if new:
-                begins, ends = self._client.beginnings(), self._client.ends()
-                with self.changed:
-                    self.found |= {place: (begins[place], ends[place]) for place in new}
-                    self.changed.notify_all()
-        finally:
-            self._look_again_s = time.monotonic() + (self._patience.look_s or 0.0)
+                self.found |= {place: (begins[place], ends[place]) for place in new}
+                self.changed.notify_all()
 
     def _begin_anew(self) -> set[str]:
         """Go to where topics that are others of the same name are read on; which these are."""

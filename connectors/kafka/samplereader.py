@@ -14,7 +14,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.contact import Contact
 from connectors.kafka.gaps import gap_of
 from connectors.kafka.rounds import ANEW, Round, read_headers, refuse_others, rows_of, samples_topic
-from streamctr.errors import DataError, TopicError
+from streamctr.errors import ContactError, DataError, LoginError, TopicError
 from streamctr.samples import SampleBatch
 
 _POLL_MS: Final = 300
@@ -97,7 +97,10 @@ class SampleReader:
         """Whether the topic holds nothing behind what `poll` gave, as the brokers say now."""
         if any(part.waiting for part in self._parts) or len(self._read) < len(self._parts):
             return False
-        ends = self._client.ends()
+        try:
+            ends = self._client.ends()
+        except (ContactError, LoginError):  # they are asked again when they are back
+            return False
         return all(self._client.position(place) >= end for place, end in ends.items())
 
     def offsets(self) -> dict[Place, int]:

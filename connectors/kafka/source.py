@@ -133,9 +133,14 @@ class KafkaSource:
         self._go_to(mended)
 
     def start_at(self, time_ms: int) -> None:
-        """Go to the first messages that were stored at that moment or later."""
+        """Go to where no message before tells of an event at that moment or later.
+
+        An event may be ahead of when its message was stored; by how much, `config.ahead` says, if anything does.
+        """
         self._reader.halt()
-        self._go_to(self._client.since(time_ms))
+        ahead_ms = self._config.ahead
+        stored_ms = 0 if ahead_ms is None else max(0, time_ms - ahead_ms)
+        self._go_to(self._client.since(stored_ms) if stored_ms else self._client.beginnings())
 
     def close(self) -> None:
         """Leave the brokers, within a few seconds also where they do not answer."""

@@ -24,7 +24,8 @@ FORMAT: Final = 2
 _ARRAYS: Final = "state.safetensors"
 _MANIFEST: Final = "manifest.json"
 _ASIDE: Final = ".writing"
-_NAME: Final = re.compile(r"(e\d{5}-)?\d{12}(-\d\d+)?")
+_NAME: Final = re.compile(r"(?:e(\d{5,})-)?(\d{12})(?:-(\d\d+))?")
+_LEFT: Final = re.compile(rf"{re.escape(_ASIDE)}(?:-e(\d{{5,}}))?")
 
 
 class SnapshotsConfig(Config):
@@ -90,17 +91,27 @@ class SnapshotStore:
                 self._write(aside, name, arrays, about)
             # 2. only now it may count
             commit()
+            # 3. only now it counts
+            os.rename(aside, self._folder / name)
+        except FileNotFoundError:
+            commit()  # a later owner clears away what those before it left unfinished: this says that there is one
+            raise
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        # 3. only now it counts
-        os.rename(aside, self._folder / name)
         _sync(self._folder)
-        # 4. only now older ones go; one that does not verify may sort behind it, and a later owner's are not ours
-        others = [other for other in self.names() if other != name and _epoch(other) <= self._epoch]
+        # 4. only now older ones go
+        self._clear_away(name)
+        return name
+
+    def _clear_away(self, name: str) -> None:
+        """Delete all but the newest ones; one that does not verify may sort behind `name`, and a later owner's stay."""
+        others = [other for other in self.names() if other != name and _place(other)[0] <= self._epoch]
         for old in others[: max(0, len(others) - self._keep + 1)]:
             shutil.rmtree(self._folder / old)
-        return name
+        for path in self._folder.iterdir():
+            if (left := _LEFT.fullmatch(path.name)) and int(left[1] or 0) < self._epoch:
+                shutil.rmtree(path, ignore_errors=True)  # its owner was killed over it
 
     def _write(self, aside: Path, name: str, arrays: Arrays, about: dict[str, Any]) -> None:
         """1. the arrays, then what says that they are whole."""
@@ -120,7 +131,8 @@ class SnapshotStore:
         """Oldest first, whether they verify or not; folders with other names are none of ours."""
         if not self._folder.is_dir():
             return []
-        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+        found = (path.name for path in self._folder.iterdir() if path.is_dir())
+        return sorted(filter(_NAME.fullmatch, found), key=_place)
 
     def manifest(self, name: str) -> dict[str, Any]:
         """What a snapshot says of itself.
@@ -178,9 +190,11 @@ class SnapshotStore:
         return f"{stem}-{max(taken) + 1:02d}" if taken else stem
 
 
-def _epoch(name: str) -> int:
-    """Of whoever saved it; 0 where a lock said who may."""
-    return int(name[1:6]) if name.startswith("e") else 0
+def _place(name: str) -> tuple[int, ...]:
+    """By what names sort: the epoch of whoever saved it, 0 where a lock said who may; events read; which of these."""
+    found = _NAME.fullmatch(name)
+    assert found is not None
+    return tuple(int(part or 0) for part in found.groups())
 
 
 def _as_os_error(error: SafetensorError, path: Path) -> OSError:

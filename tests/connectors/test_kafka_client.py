@@ -142,6 +142,14 @@ def test_partitions_that_are_left_out_give_nothing_and_go_on_where_they_are_put(
     assert read(client, {a: 20, b: 20, c: 20}) == {a: numbered(20)[19:], b: [], c: []}
 
 
+def test_messages_come_however_little_is_asked_for_at_a_time(kafka, opened):
+    topic = kafka.topic()
+    kafka.send(topic, [(0, b"x" * 5000)] * 20)
+    client = opened(topic, fetch_bytes=1, buffer_bytes=1024, max_poll_records=1)
+    client.read_only(client.beginnings())
+    assert read(client, {(topic, 0): 20}) == {(topic, 0): [(offset, b"x" * 5000) for offset in range(20)]}
+
+
 def test_random_switches_lose_and_repeat_nothing(kafka, opened):
     chance, n, topic = random.Random(5), 4000, kafka.topic(4)
     kafka.send(topic, [(place % 4, b"%d" % (place // 4) + b" " * 200) for place in range(4 * n)])

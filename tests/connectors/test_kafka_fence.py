@@ -13,8 +13,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType
 from kafka_broker import PASSWORD, PROVIDE, find_libs, new_broker
 
+from connectors.kafka import fence as fences
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.fence import _SETTINGS as settings_of_fences
 from connectors.kafka.fence import Fence, Record
 from streamctr.errors import AccessError, ContactError, DataError, FencedError, LostError
 
@@ -210,7 +210,7 @@ def test_commits_and_messages_go_on_when_a_broker_that_died_is_back(own):
 
 
 def test_brokers_that_stand_still_for_longer_than_a_request_lasts_end_it_for_good(own, monkeypatch):
-    monkeypatch.setitem(settings_of_fences, "request_timeout_ms", 1500)
+    monkeypatch.setitem(fences._SETTINGS, "request_timeout_ms", 1500)
     if own.process is None:
         own.start()
     name = drawn()

@@ -126,7 +126,7 @@ def test_a_question_that_stays_without_an_answer_does_not_keep_messages_from_bei
             brokers.log[A].append(b"%d" % n)
             began_s = time.monotonic()
             assert values(given(reader, 0, values)) == [b"%d" % n]
-            assert time.monotonic() - began_s < 0.2
+            assert time.monotonic() - began_s < 1
 
 
 def test_brokers_that_seem_to_refuse_a_login_that_they_took_before_are_waited_for():

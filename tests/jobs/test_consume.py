@@ -97,6 +97,16 @@ def test_a_run_file_without_topics_is_refused(tmp_path, sent):
         consume(Call((sent[0], "kafka=null"), True), Request(RUN_FILE, "end", directory=tmp_path / "run"))
 
 
+def test_it_says_what_it_reads_and_which_stage_has_no_topic(tmp_path, sent, kafka, capsys):
+    topic = kafka.topic(partitions=3)
+    only = f"kafka={{servers: '{kafka.servers}', topics: {{impression: {topic}}}}}"
+    consume(Call((*sent, only), True), Request(RUN_FILE, "end", directory=tmp_path / "run"))
+    said = capsys.readouterr().err.splitlines()
+    assert f"reading {topic} (3 partitions)" in said
+    assert "no topic is of stage click: it never happens in this run" in said
+    assert f"lag and all that happens: {tmp_path / 'run' / 'log.jsonl'}" in said
+
+
 def test_a_topic_that_is_not_there_is_told_by_its_name(tmp_path, sent, kafka):
     nowhere = f"kafka={{servers: '{kafka.servers}', topics: {{impression: no.a, click: no.b, conversion: no.c}}}}"
     with pytest.raises(TopicError, match=r"no\.a"):

@@ -166,3 +166,6 @@ def test_epochs_are_claimed_once_and_the_name_of_a_run_outlives_a_fresh_start(tm
     assert [directory.claim_epoch() for _ in range(3)] == [1, 2, 3]
     directory.clear()
     assert (RunDirectory(tmp_path).run_id, directory.claim_epoch()) == (name, 4)
+    (tmp_path / "snapshots" / "e00207-000000000005").mkdir(parents=True)  # claims that a copy of the directory lost
+    assert directory.claim_epoch() == 208
+    assert [path.name for path in (tmp_path / "epochs").iterdir()] == ["00208"]

@@ -1,4 +1,4 @@
-"""A daemon that is killed five times, and three times within the writing of a snapshot, ends as a replay of the files."""
+"""A daemon that is killed five times, and three times while it writes a snapshot, ends as a replay of the files."""
 
 import os
 import subprocess

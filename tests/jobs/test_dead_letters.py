@@ -92,6 +92,14 @@ def test_redriven_messages_are_the_original_ones_and_a_fresh_run_of_the_mended_o
     assert {name: n for name, n in result["events"]["view"].items() if n} == {"read": 40, "joined": 40}
 
 
+def test_where_nothing_is_written_no_folder_is_left(run, tmp_path):
+    [letters] = (run / "dead-letters").iterdir()
+    letters.write_bytes(b"x" * (letters.stat().st_size - 1) + b"\n")  # as long as the snapshot says
+    with pytest.raises(DataError, match="is not a letter"):
+        redrive(Call(), run, tmp_path / "redriven")
+    assert not (tmp_path / "redriven").exists()
+
+
 def test_no_folder_with_something_in_it_is_written_into(run, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "view.jsonl").write_text("mine")

@@ -6,7 +6,7 @@ import pytest
 from jobs.console import Call
 from jobs.explain import explain
 from jobs.replay import Request, replay
-from streamctr.errors import DataError
+from streamctr.errors import ConfigError, DataError
 
 START_MS = 1_650_000_000_000
 RUN = """
@@ -122,6 +122,13 @@ def test_what_is_printed_for_people_names_features_rows_and_score(run, capsys):
 def test_an_id_that_is_nowhere_is_an_error_that_names_the_key(run):
     with pytest.raises(DataError, match=r"no event of .* has the id zzz; it is the value of id"):
         explain(Call((), True), run, "zzz")
+
+
+def test_a_run_of_topics_alone_is_told_that_files_are_needed(run):
+    topics = "kafka={servers: 'localhost:1', topics: {view: views, click: clicks}}"
+    words = r"explain reads event files, and .* names none; add files: PATHS"
+    with pytest.raises(ConfigError, match=words):
+        explain(Call((topics, "files=null"), True), run, "a:1")
 
 
 def test_every_feature_is_told_crosses_bags_vectors_histories_and_what_a_lookup_adds(run, tmp_path):

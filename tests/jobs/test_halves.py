@@ -221,6 +221,14 @@ def test_samples_cut_within_a_message_are_refused_where_the_cut_matters(here):
     assert err == "runs/ads/samples lacks row 0 of the 567 that were joined; run streamctr join again\n"
 
 
+def test_the_end_and_topics_alone_are_of_joins_that_go_to_a_topic(here):
+    code, _, err = streamctr("join", "ads.yaml", "--until", "end")
+    assert (code, "files end by themselves; leave it out, or set kafka.samples: TOPIC" in err) == (78, True)
+    topics = "kafka={servers: 'localhost:1', topics: {view: views, click: clicks}}"
+    code, _, err = streamctr("join", "ads.yaml", "--set", "files=null", "--set", topics)
+    assert (code, "add files: PATHS, or join its topics: kafka.samples: TOPIC" in err) == (78, True)
+
+
 def test_learning_first_needs_a_join(here):
     code, _, err = streamctr("learn", "ads.yaml")
     assert (code, err) == (65, "runs/ads holds no samples that join has finished; run streamctr join runs/ads first\n")

@@ -24,6 +24,7 @@ from jobs.messages import MessageReader
 from jobs.produce import Pace, Request, produce, topics_of
 from jobs.runfile import RunFile
 from jobs.synthetic_data import write
+from jobs.yamlmarks import MistakesError
 from streamctr.errors import ConfigError, DataError
 from streamctr.hashing import hash_text
 from streamctr.order import FIRST_MS
@@ -339,3 +340,16 @@ def test_a_world_goes_only_where_its_stages_are_read(tmp_path):
         produce(Call((), True), Request(path, synthetic=True))
     with pytest.raises(ConfigError, match="never those of a log; add --synthetic"):
         produce(Call((), True), Request(path, now=True))
+
+
+def test_settings_of_a_world_are_told_in_the_words_that_were_typed():
+    with pytest.raises(ConfigError, match=r"--set world\.roots=3 describes a synthetic world; add --synthetic"):
+        produce(Call(("world.roots=3",), True), Request(RUN_FILE))
+    with pytest.raises(MistakesError, match=r'--set world\.rots=3  unknown key "rots"') as caught:
+        produce(Call(("world.rots=3",), True), Request(RUN_FILE, synthetic=True))
+    assert 'did you mean "roots"?' in str(caught.value)
+
+
+def test_a_run_of_topics_alone_has_nothing_to_send_but_a_world():
+    with pytest.raises(ConfigError, match="names no event files to send; add files: PATHS, or --synthetic"):
+        produce(Call(("files=null",), True), Request(RUN_FILE))

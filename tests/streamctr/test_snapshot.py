@@ -111,3 +111,32 @@ def test_a_snapshot_that_is_not_let_through_leaves_nothing(tmp_path):
     with pytest.raises(FencedError):
         store.save(1, arrays(), {}, [], commit=refuse)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hundred_snapshots_of_one_position_and_a_hundred_thousand_owners_keep_their_order(tmp_path):
+    quiet = SnapshotStore(tmp_path, keep=2, epoch=7)
+    for _ in range(102):
+        last = quiet.save(100, arrays(), {}, [])
+    assert quiet.names() == ["e00007-000000000100-100", "e00007-000000000100-101"]
+    assert quiet.newest()[0].name == last == "e00007-000000000100-101"
+    for epoch in (99_999, 100_000):
+        last = SnapshotStore(tmp_path, keep=2, epoch=epoch).save(50, arrays(), {}, [])
+    assert quiet.names() == ["e99999-000000000050", "e100000-000000000050"]
+    assert quiet.newest()[0].name == last
+
+
+def test_what_killed_owners_left_half_written_is_cleared_away_and_one_that_was_not_killed_is_told(tmp_path):
+    for name in (".writing", ".writing-e00001", ".writing-e00003"):
+        (tmp_path / name).mkdir()
+    older, newer = (SnapshotStore(tmp_path, keep=5, epoch=epoch) for epoch in (1, 2))
+    asked = []
+
+    def commit():
+        asked.append(len(asked))
+        if len(asked) == 2:
+            raise FencedError("another")
+        newer.save(100, arrays(), {}, [])  # while the older owner stands still behind its commit
+
+    with pytest.raises(FencedError, match="another"):
+        older.save(100, arrays(), {}, [], commit)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-e00003", "e00002-000000000100"]
