@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.console import Call, Result
+from jobs.console import Call, Result, say
 from jobs.donor import Donor
 from jobs.interrupts import Stop
 from jobs.joined import JoinEnd
@@ -124,6 +124,8 @@ def _of_topic(config: RunConfig, directory: RunDirectory, request: Request) -> t
     assert topic is not None
 
     def opened(log: Any) -> Rows:
+        to_its_end = " until its join has come to the end of its input" if request.until == "end" else ""
+        say(f"reading samples from topic {topic}{to_its_end}")
         return TopicRows(SampleReader(kafka, directory.run_id, teller(log)), config, topic, request.until == "end")
 
     return lambda: fenced(directory, kafka, "learn"), opened
