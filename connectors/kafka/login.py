@@ -165,7 +165,9 @@ def no_right(topics: Iterable[str]) -> AccessError:
 
 def no_topic(topics: Iterable[str]) -> TopicError:
     """There are no such topics."""
-    return TopicError(f"kafka: there is no topic {', '.join(topics)}; create it, or correct its name in the kafka block")
+    return TopicError(
+        f"kafka: there is no topic {', '.join(topics)}; create it, or correct its name in the kafka block"
+    )
 
 
 def read_secret(reference: str, name: str) -> str:
