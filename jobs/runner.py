@@ -119,6 +119,7 @@ class Runner:
         self._name, self._saved_at = "", 0
         self._about: About = {}
         self._again_s: float | None = None  # when to try again what could not be committed
+        self._over = False  # behind `finish`
         self._reported_s = time.monotonic()
 
     def to_the_end(self, stop: Stop, started: Callable[[], None]) -> str:
@@ -141,10 +142,7 @@ class Runner:
                 self._report()
             if stop.asked:
                 progress.say(f"{stop.name}: taking a last snapshot")
-            if task.taken != self._saved_at or not self._name:
-                self._save(progress)
-            if self._again_s is not None and not stop.asked:
-                raise ContactError(_NOT_COMMITTED)
+            self._leave(stop, progress)
         if self._name:
             self._place.store.verify(self._name)
         return self._name
@@ -157,8 +155,18 @@ class Runner:
             return True
         if not (self._name and task.is_over(self._about) and task.taken == self._saved_at):
             task.finish()
-            self._save(progress, over=True)
+            self._over = True
+            self._save(progress)
         return False
+
+    def _leave(self, stop: Stop, progress: Progress) -> None:
+        """See that a last snapshot is there; for brokers that are silent it waits, until a signal."""
+        while self._again_s is not None or self._task.taken != self._saved_at or not self._name:
+            self._save(progress)
+            if self._again_s is None or stop.asked:
+                return
+            while time.monotonic() < self._again_s and not stop.asked:
+                time.sleep(_LOOK_S)
 
     def _resume(self, progress: Progress) -> None:
         snapshot, refused = self._place.store.newest()
@@ -233,14 +241,14 @@ class Runner:
         except ContactError as error:
             self._place.log.warning("no answer", error=str(error))
 
-    def _save(self, progress: Progress, over: bool = False) -> None:
+    def _save(self, progress: Progress) -> None:
         """Leave a snapshot; where brokers are silent who must say that it counts, go on without it for a while."""
         task, place = self._task, self._place
         try:
             arrays = task.state()  # with what waits to be sent acknowledged
             about = {
                 "command": task.command,
-                **task.about(over),
+                **task.about(self._over),
                 "logs": {n.removeprefix("size."): unpack_text(a) for n, a in arrays.items() if n.startswith("size.")},
                 "environment": environment(),
                 "config": task.config,
@@ -261,11 +269,8 @@ class Runner:
 
 
 _AGAIN_S: Final = 15.0
+_LOOK_S: Final = 0.2
 _REPORT_S: Final = 30.0
-_NOT_COMMITTED: Final = (
-    "kafka: no broker answered when the last snapshot was to be confirmed; start again: the run goes on from the one "
-    "before it"
-)
 _NOT_ITS_OWN = (
     "{path} holds snapshots of {command}: go on with streamctr {command}, choose another directory with --run, "
     "or start anew with --fresh"

@@ -36,6 +36,7 @@ LEARNING = ("model.towers=[16]", "training.threads=1", "tables.rows=2^10", "snap
 SILENT = "no contact with the brokers for 1 s"
 AGAIN = "contact with the brokers again"
 WAIT_S = 60
+LITTLE = "buffer_bytes: 200000, fetch_bytes: 20000"  # so that not all has been read when brokers die
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ def settings(tmp_path_factory, mortal):
     padded = [line[:-1] + b',"pad":"%s"}' % chance.randbytes(750).hex().encode() for line in lines_of(file)]
     file.write_bytes(b"\n".join(padded) + b"\n")
     topics = ", ".join(f"{stage}: {stage}" for stage in STAGES)
-    kafka = f"kafka={{servers: '{mortal.servers}', topics: {{{topics}}}, max_poll_records: 100, silence: 1s}}"
+    kafka = f"kafka={{servers: '{mortal.servers}', topics: {{{topics}}}, max_poll_records: 100, silence: 1s, {LITTLE}}}"
     settings = (f"files={folder}/*.jsonl", kafka, *LEARNING, "snapshots.every_events=500")
     assert produce(Call(settings, True), Sent(RUN_FILE))[1] == 0
     return settings
@@ -118,7 +119,7 @@ def started(settings, run):
 def terminated(child):
     """How a daemon ends that is sent SIGTERM, in seconds at most; what it said."""
     child.send_signal(signal.SIGTERM)
-    said = child.communicate(timeout=15)[1]
+    said = child.communicate(timeout=40)[1]  # a broker is given ten seconds to say that the snapshot counts
     return child.returncode, said
 
 
