@@ -12,9 +12,10 @@ from jobs.lag import Watched, report_of
 from jobs.owner import Offsets
 from jobs.progress import Gauge
 from jobs.runfile import RunConfig, resolved
-from jobs.runner import About, Say, moved_freezing
+from jobs.runner import moved_freezing
+from jobs.task import About, Say
 from jobs.wiring import Limits, Outputs, build
-from streamctr.pipeline import BackHalf
+from streamctr.pipeline import Back
 from streamctr.ports import Arrays, Source
 from streamctr.schema import instant_text
 
@@ -99,7 +100,7 @@ class EventTask:
         return self.pipeline.parts.joiner.rows
 
     @property
-    def back(self) -> BackHalf:
+    def back(self) -> Back:
         """The back half, which a join has not."""
         assert self.pipeline.parts.back is not None
         return self.pipeline.parts.back

@@ -18,8 +18,9 @@ from jobs.owner import Offsets, Own, Owner, fenced, sole
 from jobs.rows import FileRows, Rows, TopicRows
 from jobs.rundir import RunDirectory, load_run
 from jobs.runfile import RunConfig, resolved
-from jobs.runner import About, Place, Runner, Say, in_directory, learned, moment, moved_freezing
+from jobs.runner import Place, Runner, in_directory, learned, moment, moved_freezing
 from jobs.summary import learned_summary
+from jobs.task import About, Say
 from jobs.wiring import Outputs, back_half
 from streamctr.errors import ConfigError
 from streamctr.metrics import Judge

@@ -134,7 +134,7 @@ def _table(batch: SampleBatch, config: RunConfig) -> Any:
     columns |= {name: batch.numbers_NM[:, place] for place, name in enumerate(features.numbers)}
     columns |= _lists(batch.numbers_NM, len(features.numbers), features.vector)
     for name, history in zip(features.history, batch.histories, strict=True):
-        taken = history.ids_NTC.reshape(len(batch), -1)
+        taken = history.padded().reshape(len(batch), -1)
         columns[name] = pa.FixedSizeListArray.from_arrays(taken.reshape(-1), taken.shape[1])
     return pa.table(columns)
 

@@ -1,102 +1,36 @@
 """What `replay`, `join` and `learn` do alike: own the directory, go on from a snapshot, advance, say how it ended."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
-
-import numpy as np
+from typing import Any, Final
 
 from jobs.about import changes, environment
 from jobs.console import exit_code_of, say
 from jobs.interrupts import Alarm, Stop
 from jobs.lookups import without_later_versions
-from jobs.owner import Offsets, Own, Owner
+from jobs.owner import Own, Owner
 from jobs.progress import Progress
 from jobs.rundir import RunDirectory, run_log
 from jobs.runfile import config_diff
-from streamctr.errors import ConfigError, ContactError, DiskFullError, LostError, SnapshotError, room_for
+from jobs.saving import Moment, Saver
+from jobs.task import About, Task
+from streamctr.errors import (
+    ConfigError,
+    ContactError,
+    DiskFullError,
+    LostError,
+    SnapshotError,
+    StreamctrError,
+    room_for,
+)
 from streamctr.kernel import first_use
-from streamctr.pipeline import BackHalf
-from streamctr.ports import Arrays, unpack_text
+from streamctr.pipeline import Back
+from streamctr.ports import unpack_text
 from streamctr.schema import instant_text, parse_instant_ms
 from streamctr.snapshot import Snapshot, SnapshotsConfig, SnapshotStore
-
-Say = Callable[[str], None]
-About = Mapping[str, Any]
-"""What a snapshot says of itself."""
-
-
-class Task(Protocol):
-    """What is run: it advances, a block at a time, from where its newest snapshot stands to its end."""
-
-    command: str
-    """Its name on the command line, and in its snapshots."""
-    follows: tuple[str, ...]
-    """Commands whose snapshots it goes on from."""
-    unit: str
-    """What it takes: events or rows."""
-
-    @property
-    def taken(self) -> int:
-        """How many it has taken: what a snapshot is called by."""
-        ...
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The resolved config, as far as it decides what comes out: a resume may not change it."""
-        ...
-
-    @property
-    def total(self) -> int:
-        """What `done` comes to in the end."""
-        ...
-
-    @property
-    def done(self) -> int:
-        """How much is behind it."""
-        ...
-
-    def begin(self, tell: Say) -> None:
-        """There is no snapshot: start from nothing, whatever was written before."""
-        ...
-
-    def restore(self, arrays: Arrays, about: About) -> None:
-        """Go on from a snapshot; what was written behind it is forgotten."""
-        ...
-
-    def refused(self, about: About) -> list[str]:
-        """What is asked for besides the config, and cannot go on from a snapshot that says this of itself."""
-        ...
-
-    def advance(self, tell: Say) -> bool:
-        """Take one block; False when there is no more."""
-        ...
-
-    def is_over(self, about: About) -> bool:
-        """Whether such a snapshot was taken behind `finish`, as far as what is asked for now goes."""
-        ...
-
-    def finish(self) -> None:
-        """No more is to come for now."""
-        ...
-
-    def about(self, over: bool) -> dict[str, Any]:
-        """What its snapshots say of themselves, as JSON can hold it; `over` behind `finish`."""
-        ...
-
-    def state(self) -> Arrays:
-        """As in `Stateful`."""
-        ...
-
-    def offsets(self) -> Offsets:
-        """Of topics, what is read next; empty for files."""
-        ...
-
-    def report(self) -> dict[str, Any]:
-        """What is worth a line in the log now and then; empty for nothing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +50,10 @@ class Runner:
 
     def __init__(self, task: Task, place: Place) -> None:
         self._task, self._place = task, place
-        self._name, self._saved_at = "", 0
+        self._saver = Saver(place.store, place.owner)
+        self._name, self._saved_at = "", 0  # of what counts
+        self._paused_s = 0.0  # for what was taken last
+        self._wanted = False  # a snapshot is due, and cannot be taken yet
         self._about: About = {}
         self._again_s: float | None = None  # when to try again what could not be committed
         self._over = False  # behind `finish`
@@ -133,19 +70,30 @@ class Runner:
             StreamctrError: it cannot go on.
         """
         task = self._task
-        with Progress(task.command, task.total) as progress, Alarm(self._place.every.every) as alarm:
+        every_ms = self._place.every.every
+        with closing(self._saver), Progress(task.command, task.total) as progress, Alarm(every_ms) as alarm:
             self._resume(progress)
             started()
-            while not stop.asked and self._advance(progress):
-                if alarm.rang() or self._is_due():
-                    self._save_news(progress)
-                self._report()
-            if stop.asked:
-                progress.say(f"{stop.name}: taking a last snapshot")
-            self._leave(stop, progress)
+            with self._counting(progress):
+                while not stop.asked and self._advance(progress):
+                    self._save_when_due(alarm, progress)
+                    self._report()
+                if stop.asked:
+                    progress.say(f"{stop.name}: taking a last snapshot")
+                self._leave(stop, progress)
         if self._name:
             self._place.store.verify(self._name)
         return self._name
+
+    @contextmanager
+    def _counting(self, progress: Progress) -> Iterator[None]:
+        """Whatever ends the run: a snapshot that was taken before counts, if it can."""
+        try:
+            yield
+        except BaseException:
+            with suppress(StreamctrError, OSError):  # the other one says why it ends
+                self._count(progress)
+            raise
 
     def _advance(self, progress: Progress) -> bool:
         """Take a block; without one, finish, unless that is where the last run already was."""
@@ -159,14 +107,25 @@ class Runner:
             self._save(progress)
         return False
 
+    def _save_when_due(self, alarm: Alarm, progress: Progress) -> None:
+        """Have a snapshot count that has been written, and take the next one; one that comes too soon waits."""
+        if self._saver.written:
+            self._count(progress)
+        self._wanted = alarm.rang() or self._wanted
+        if (self._wanted or self._is_due()) and not self._saver.busy:
+            self._wanted = False
+            self._save_news(progress)
+
     def _leave(self, stop: Stop, progress: Progress) -> None:
         """See that a last snapshot is there; for brokers that are silent it waits, until a signal."""
+        self._count(progress)
         while self._again_s is not None or self._task.taken != self._saved_at or not self._name:
             self._save(progress)
             if self._again_s is None or stop.asked:
-                return
+                break
             while time.monotonic() < self._again_s and not stop.asked:
                 time.sleep(_LOOK_S)
+        self._saver.rest()
 
     def _resume(self, progress: Progress) -> None:
         snapshot, refused = self._place.store.newest()
@@ -230,9 +189,9 @@ class Runner:
                 self._place.log.info("going on", taken=self._task.taken, **said)
 
     def _save_news(self, progress: Progress) -> None:
-        """Leave a snapshot; where nothing came since the last one, only ask whether the run is still one's own."""
+        """Take a snapshot; where nothing came since the last one, only ask whether the run is still one's own."""
         if self._task.taken != self._saved_at or not self._name:
-            self._save(progress)
+            self._take(progress)
             return
         try:
             self._place.owner.commit(self._task.offsets())
@@ -241,31 +200,59 @@ class Runner:
         except ContactError as error:
             self._place.log.warning("no answer", error=str(error))
 
+    def _take(self, progress: Progress) -> None:
+        """Have a snapshot of this moment written beside what follows."""
+        began_s = time.monotonic()
+        with self._unless_silent(progress):
+            if self._saver.take(self._moment()):
+                self._paused_s = time.monotonic() - began_s
+            else:
+                self._wanted = True
+
+    def _count(self, progress: Progress) -> None:
+        """Have a snapshot count that was taken, as soon as it is written."""
+        if self._saver.writing:
+            with self._unless_silent(progress):
+                self._counts(*self._saver.count())
+
     def _save(self, progress: Progress) -> None:
-        """Leave a snapshot; where brokers are silent who must say that it counts, go on without it for a while."""
-        task, place = self._task, self._place
+        """Leave a snapshot of this moment before anything follows."""
+        self._count(progress)
+        began_s = time.monotonic()
+        with self._unless_silent(progress):
+            moment = self._moment()
+            name = self._saver.save(moment)
+            self._paused_s = time.monotonic() - began_s
+            self._counts(name, moment)
+
+    def _moment(self) -> Moment:
+        task = self._task
+        arrays = task.state()  # with what waits to be sent acknowledged
+        about = {
+            "command": task.command,
+            **task.about(self._over),
+            "logs": {n.removeprefix("size."): unpack_text(a) for n, a in arrays.items() if n.startswith("size.")},
+            "environment": environment(),
+            "config": task.config,
+        }
+        return Moment(task.taken, arrays, deepcopy(about), task.offsets())  # lists in it may grow
+
+    def _counts(self, name: str, moment: Moment) -> None:
+        self._name, self._about, self._saved_at, self._again_s = name, moment.about, moment.taken, None
+        said = {"name": name, "taken": moment.taken, "steps": moment.about["steps"]}
+        self._place.log.info("snapshot", **said, paused_ms=round(1000 * self._paused_s))
+
+    @contextmanager
+    def _unless_silent(self, progress: Progress) -> Iterator[None]:
+        """Where brokers are silent who must say that a snapshot counts, go on without it for a while."""
         try:
-            arrays = task.state()  # with what waits to be sent acknowledged
-            about = {
-                "command": task.command,
-                **task.about(self._over),
-                "logs": {n.removeprefix("size."): unpack_text(a) for n, a in arrays.items() if n.startswith("size.")},
-                "environment": environment(),
-                "config": task.config,
-            }
-            finite = [name for name, array in arrays.items() if _is_weight(name, array)]
-            self._name = place.store.save(
-                task.taken, arrays, about, finite, commit=lambda: place.owner.commit(task.offsets())
-            )
+            yield
         except LostError:  # no snapshot would count any more, and what is learned without one is learned again
             raise
         except ContactError as error:
             self._again_s = time.monotonic() + _AGAIN_S
             progress.say(f"no snapshot for now: {error}")
-            place.log.warning("no snapshot for now", error=str(error))
-            return
-        self._about, self._saved_at, self._again_s = about, task.taken, None
-        place.log.info("snapshot", name=self._name, taken=task.taken, steps=about["steps"])
+            self._place.log.warning("no snapshot for now", error=str(error))
 
 
 _AGAIN_S: Final = 15.0
@@ -314,7 +301,7 @@ def in_directory(
     return result, stop.exit_code
 
 
-def learned(back: BackHalf, snapshot: str) -> dict[str, Any]:
+def learned(back: Back, snapshot: str) -> dict[str, Any]:
     """What a run has judged and learned, as `--json` prints it."""
     return {
         **back.judge.summary(),
@@ -343,7 +330,3 @@ def moved_freezing(about: About, frozen_ms: int | None) -> list[str]:
         return []
     was, is_now = ("unset" if ms is None else instant_text(ms) for ms in (before, frozen_ms))
     return [f"--frozen: {was} is now {is_now}"]
-
-
-def _is_weight(name: str, array: Any) -> bool:
-    return name.startswith("trainer/learner/") and np.issubdtype(array.dtype, np.floating)

@@ -8,6 +8,7 @@ from connectors.scores import ScoreLog
 from jobs.lookups import read_lookups
 from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig
+from streamctr.beside import Beside
 from streamctr.decode import OTHER, Decoder
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
@@ -103,7 +104,9 @@ def back_half(
     return BackHalf(trainer, judge, outputs.metrics, outputs.scores)
 
 
-def build(config: RunConfig, source: Source, outputs: Outputs, limits: Limits = Limits()) -> Pipeline:
+def build(
+    config: RunConfig, source: Source, outputs: Outputs, limits: Limits = Limits(), beside: bool = True
+) -> Pipeline:
     """A pipeline, untouched by any event.
 
     Args:
@@ -111,12 +114,14 @@ def build(config: RunConfig, source: Source, outputs: Outputs, limits: Limits = 
         source: where the events come from.
         outputs: where it writes.
         limits: where it stops learning and reading, and whether it learns at all.
+        beside: whether the back half has a thread of its own; what comes out is the same.
 
     Raises:
         ConfigError: parts do not fit one another.
     """
     funnel, features = config.tree, config.features
     names = Names(config.metrics.slices, parts=features.crosses)
+    back = None if limits.joins_only else back_half(config, outputs, names, limits.frozen_ms)
     parts = Parts(
         source=source,
         decoder=decoder(config, names),
@@ -126,7 +131,7 @@ def build(config: RunConfig, source: Source, outputs: Outputs, limits: Limits = 
         names=names,
         dead_letters=outputs.dead_letters,
         samples=outputs.samples,
-        back=None if limits.joins_only else back_half(config, outputs, names, limits.frozen_ms),
+        back=Beside(back) if beside and back is not None else back,
     )
     others = () if config.stage is None else (OTHER,)
     return Pipeline(parts, (*funnel.names, *others), limits.until_ms)

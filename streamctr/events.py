@@ -1,12 +1,16 @@
 """The columns of decoded events. Legend: N events, F id columns, M number columns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamctr.kernel import kernel
+
+Wide = tuple[NDArray[np.uint64], NDArray[np.floating[Any]]]
 
 
 class Outcome(IntEnum):
@@ -48,14 +52,14 @@ class EventBatch:
 
     def take(self, index: Any) -> "EventBatch":
         """The rows that `index` (places, a mask or a slice) names, in its order."""
-        return EventBatch(*(getattr(self, field.name)[index] for field in fields(self)))
+        return EventBatch(*(getattr(self, name)[index] for name in EventBatch.__slots__))
 
     @classmethod
     def concat(cls, batches: "Sequence[EventBatch]") -> "EventBatch":
         """One batch of all rows, in order."""
         if len(batches) == 1:
             return batches[0]
-        return cls(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(cls)))
+        return cls(*(np.concatenate([getattr(b, name) for b in batches]) for name in cls.__slots__))
 
     @classmethod
     def empty(cls, n_ids: int, n_numbers: int) -> "EventBatch":
@@ -71,3 +75,13 @@ class EventBatch:
             np.empty(0, np.float64),
             np.empty(0, np.float64),
         )
+
+
+@kernel
+def spread(wide: Wide, place: NDArray[np.int64], into: Wide) -> None:
+    """Copy each row of ids and numbers to its place in other matrices."""
+    for row in range(len(place)):
+        for column in range(wide[0].shape[1]):
+            into[0][place[row], column] = wide[0][row, column]
+        for column in range(wide[1].shape[1]):
+            into[1][place[row], column] = wide[1][row, column]

@@ -5,7 +5,8 @@ Legend: N rows, K stages with the root, S = K - 1 stages behind it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import reduce
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from streamctr.schema import Funnel
 MethodName = Literal["cross_entropy"]
 
 U8 = NDArray[np.uint8]
+Weighed = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +29,22 @@ class Method:
 
     trains_on: int
     """Bits of `says` that train a stage's conditional head; `absent` trains entire-space heads under every method."""
-    weigh: Callable[[U8, U8], Targets]
-    """Targets from `says` and `label` (N, S)."""
+    weigh: "Callable[[U8, U8], Weighed]"
+    """Labels, and the weights of conditional and entire-space heads, from `says` and `label`; all (N, S)."""
     observe_ms: int | None
 
 
 def trains(name: MethodName, says_NK: U8, entire_space: bool) -> NDArray[np.bool_]:
     """Which rows train any head (N,), of a model with or without entire-space heads."""
     bits = METHODS[name].trains_on | (ABSENT if entire_space else 0)
-    return np.asarray((says_NK & bits).any(axis=1))
+    return np.asarray((reduce(np.bitwise_or, says_NK.T) & bits) != 0)  # by column, as `SampleBatch.said`
 
 
 def targets(name: MethodName, says_NK: U8, label_NK: U8, weight_N: NDArray[np.float32]) -> Targets:
     """Labels of every head, and their weights by the method times those of the rows."""
-    method = METHODS[name].weigh(says_NK[:, 1:], label_NK[:, 1:])
-    weight_N1 = torch.tensor(weight_N)[:, None]
-    return Targets(method.labels_BS, method.given_BS * weight_N1, method.entire_BS * weight_N1)
+    labels_NS, given_NS, entire_NS = METHODS[name].weigh(says_NK[:, 1:], label_NK[:, 1:])
+    weighed = labels_NS.astype(np.float32), given_NS * weight_N[:, None], entire_NS * weight_N[:, None]
+    return Targets(*map(torch.from_numpy, weighed))
 
 
 def check(name: MethodName, funnel: Funnel) -> None:
@@ -60,15 +62,11 @@ def check(name: MethodName, funnel: Funnel) -> None:
             )
 
 
-def _cross_entropy(says_NS: U8, label_NS: U8) -> Targets:
+def _cross_entropy(says_NS: U8, label_NS: U8) -> Weighed:
     """Every label as it is said, with weight 1."""
     given = (says_NS & (OBSERVED | LATE)) != 0
     entire = given | ((says_NS & ABSENT) != 0)
-    return Targets(_tensor(label_NS), _tensor(given), _tensor(entire))
-
-
-def _tensor(values_NS: NDArray[np.uint8] | NDArray[np.bool_]) -> torch.Tensor:
-    return torch.tensor(values_NS, dtype=torch.float32)
+    return label_NS, given, entire
 
 
 METHODS: Final[dict[MethodName, Method]] = {

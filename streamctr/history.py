@@ -19,16 +19,16 @@ U64 = NDArray[np.uint64]
 
 _USED, _OLDEST, _NEWEST, _LIMIT = range(4)
 _NONE: Final = -1
+_KEPT, _OLDER, _NEWER = range(3)
+"""Behaviours ever kept, of which the newest stands at (kept - 1) % L; the users touched before and after."""
 
 
 class Users(NamedTuple):
     """Ring buffers by user, threaded from the least to the most recently touched."""
 
     ids_ULC: U64
-    n_kept: I64  # (U,): behaviours ever kept; the newest stands at (n_kept - 1) % L
     user: U64  # (U,)
-    older: I64  # (U,)
-    newer: I64  # (U,)
+    links_U3: I64  # side by side, as they are read together: the columns below
     place_of: IdMap
     meta: I64
 
@@ -36,19 +36,19 @@ class Users(NamedTuple):
 @inlined
 def _touch(users: Users, place: int) -> None:
     """Make a place the most recently touched one."""
-    older, newer = users.older[place], users.newer[place]
+    older, newer = users.links_U3[place, _OLDER], users.links_U3[place, _NEWER]
     if newer == _NONE and users.meta[_NEWEST] == place:
         return
     if older != _NONE:
-        users.newer[older] = newer
+        users.links_U3[older, _NEWER] = newer
     elif users.meta[_OLDEST] == place:
         users.meta[_OLDEST] = newer
     if newer != _NONE:
-        users.older[newer] = older
-    users.older[place] = users.meta[_NEWEST]
-    users.newer[place] = _NONE
+        users.links_U3[newer, _OLDER] = older
+    users.links_U3[place, _OLDER] = users.meta[_NEWEST]
+    users.links_U3[place, _NEWER] = _NONE
     if users.meta[_NEWEST] != _NONE:
-        users.newer[users.meta[_NEWEST]] = place
+        users.links_U3[users.meta[_NEWEST], _NEWER] = place
     users.meta[_NEWEST] = place
     if users.meta[_OLDEST] == _NONE:
         users.meta[_OLDEST] = place
@@ -67,7 +67,7 @@ def _place_for(users: Users, user: np.uint64) -> int:
             remove(users.place_of, users.user[place])
         insert(users.place_of, user, place)
         users.user[place] = user
-        users.n_kept[place] = 0
+        users.links_U3[place, _KEPT] = 0
     _touch(users, place)
     return int(place)
 
@@ -75,25 +75,33 @@ def _place_for(users: Users, user: np.uint64) -> int:
 @inlined
 def _append(users: Users, user: np.uint64, ids_C: U64) -> None:
     place = _place_for(users, user)
-    at = users.n_kept[place] % users.ids_ULC.shape[1]
+    at = users.links_U3[place, _KEPT] % users.ids_ULC.shape[1]
     for c in range(len(ids_C)):
         users.ids_ULC[place, at, c] = ids_C[c]
-    users.n_kept[place] += 1
+    users.links_U3[place, _KEPT] += 1
 
 
 @inlined
-def _copy_out(users: Users, place: int, out_LC: U64) -> int:
-    """Copy the behaviours at a place, oldest first, zeros behind them; how many there are. No place (-1): none."""
-    out_LC[:] = 0
-    if place < 0:
-        return 0
-    last = users.ids_ULC.shape[1]
-    count = users.n_kept[place]
-    length = min(count, last)
-    for t in range(length):
-        at = (count - length + t) % last
+def _copy_out(users: Users, place: int, out_LC: U64, shown: int) -> int:
+    """Copy the behaviours at a place, oldest first; how many there are. No place (-1): none.
+
+    Of those that were shown in `out_LC` before, nothing is left: zeros stand behind.
+    """
+    length = 0
+    if place >= 0:
+        last = users.ids_ULC.shape[1]
+        count = users.links_U3[place, _KEPT]
+        length = min(count, last)
+        at = (count - length) % last
+        for t in range(length):
+            for c in range(users.ids_ULC.shape[2]):
+                out_LC[t, c] = users.ids_ULC[place, at, c]
+            at += 1
+            if at == last:
+                at = 0
+    for t in range(length, shown):
         for c in range(users.ids_ULC.shape[2]):
-            out_LC[t, c] = users.ids_ULC[place, at, c]
+            out_LC[t, c] = 0
     return int(length)
 
 
@@ -125,7 +133,7 @@ def run_histories(
         root: before when each sees, users and slots of roots, in order, (R,) each.
         behaviour: times, users (B,) and ids (B, C) of behaviours, in order.
         out_SLC: receives each root's behaviours, at its slot.
-        length_S: receives how many there are.
+        length_S: how many were shown there before; receives how many there are.
     """
     root_ms, root_user, root_slot = root
     time_ms, user, ids_BC = behaviour
@@ -138,7 +146,7 @@ def run_histories(
         if place >= 0:
             _touch(users, place)
         slot = root_slot[r]
-        length_S[slot] = _copy_out(users, place, out_SLC[slot])
+        length_S[slot] = _copy_out(users, place, out_SLC[slot], length_S[slot])
     return kept
 
 
@@ -152,12 +160,12 @@ def show_histories(
         users: the buffers.
         root: times and users of N roots, in any order.
         waiting: times, users and ids of behaviours that are not kept yet, in order.
-        out_NLC: receives each root's behaviours.
+        out_NLC: zeros; receives each root's behaviours.
         length_N: receives how many there are.
     """
     time_ms, user, ids_BC = waiting
     for n in range(len(root[0])):
-        length = _copy_out(users, find(users.place_of, root[1][n]), out_NLC[n])
+        length = _copy_out(users, find(users.place_of, root[1][n]), out_NLC[n], 0)
         for b in range(len(time_ms)):
             if time_ms[b] >= root[0][n]:
                 break
@@ -256,7 +264,9 @@ class HistoryBuffer:
         used = int(self._users.meta[_USED])
         arrays: Arrays = dict(zip(_WAITING, self._waiting.columns, strict=True))
         arrays |= {f"place_of.{name}": array for name, array in self._users.place_of._asdict().items()}
-        arrays |= {f"users.{name}": getattr(self._users, name)[:used] for name in _BY_USER}
+        arrays |= {"users.ids_ULC": self._users.ids_ULC[:used], "users.user": self._users.user[:used]}
+        links = self._users.links_U3[:used].T.copy()
+        arrays |= {f"users.{name}": links[row] for name, row in _LINKS.items()}
         return arrays | {"meta": self._users.meta}
 
     def restore(self, arrays: Arrays) -> None:
@@ -265,8 +275,10 @@ class HistoryBuffer:
         self._waiting.add(*(arrays[name] for name in _WAITING))
         meta = arrays["meta"].copy()
         users = _users(max(1, int(meta[_USED])), self._last, self._taken)
-        for name in _BY_USER:
-            getattr(users, name)[: meta[_USED]] = arrays[f"users.{name}"]
+        for column, name in ((users.ids_ULC, "ids_ULC"), (users.user, "user")):
+            column[: meta[_USED]] = arrays[f"users.{name}"]
+        for name, row in _LINKS.items():
+            users.links_U3[: meta[_USED], row] = arrays[f"users.{name}"]
         place_of = IdMap(*(arrays[f"place_of.{name}"].copy() for name in IdMap._fields))
         self._users = users._replace(place_of=place_of, meta=meta)
 
@@ -285,16 +297,15 @@ class HistoryBuffer:
 
 
 _WAITING: Final = ("time_ms", "user", "ids_BC")
-_BY_USER: Final = ("ids_ULC", "n_kept", "user", "older", "newer")
+_BY_USER: Final = ("ids_ULC", "user", "links_U3")
+_LINKS: Final = {"n_kept": _KEPT, "older": _OLDER, "newer": _NEWER}
 
 
 def _users(size: int, last: int, taken: int) -> Users:
     return Users(
         ids_ULC=np.zeros((size, last, taken), np.uint64),
-        n_kept=np.zeros(size, np.int64),
         user=np.zeros(size, np.uint64),
-        older=np.full(size, _NONE, np.int64),
-        newer=np.full(size, _NONE, np.int64),
+        links_U3=np.tile(np.array([0, _NONE, _NONE]), (size, 1)),
         place_of=new_map(8),
         meta=np.array([0, _NONE, _NONE, size], np.int64),
     )

@@ -7,9 +7,22 @@ import numpy as np
 import orjson
 
 from streamctr.hashing import MISSING_ID, U64
+from streamctr.kernel import kernel
 from streamctr.ports import Arrays, pack_text, unpack_text
 
 _NO_PARTS: Final[Mapping[str, tuple[str, ...]]] = {}
+
+
+@kernel
+def first_new(known: U64, ids: U64, start: int) -> int:
+    """The first row from `start` on whose id is not known (a few are); the end where there is none."""
+    for row in range(start, len(ids)):
+        for value in known:
+            if value == ids[row]:
+                break
+        else:
+            return row
+    return len(ids)
 
 
 class Names:
@@ -50,12 +63,13 @@ class Names:
         if not self._open(field):
             return
         claimed = self._claimed[field]
-        values, first = np.unique(ids, return_index=True)
-        for value in (int(values[place]) for place in np.argsort(first)):
-            if value not in claimed and len(claimed) < self._limit:
-                claimed[value] = "missing" if value == MISSING_ID else self._offered[field].get(value, f"#{value:016x}")
-        if not self._open(field):
-            self._offered |= {name: {} for name in self._offered if not self.wants(name)}
+        row = 0
+        while self._open(field):
+            row = first_new(np.array(list(claimed), np.uint64), ids, row)
+            if row == len(ids):
+                return
+            claimed[int(ids[row])] = self.offered(field, int(ids[row]))
+        self._offered |= {name: {} for name in self._offered if not self.wants(name)}
 
     def offered(self, field: str, value: int) -> str:
         """What a hash stands for that was decoded, of a field that is still part of an open one."""

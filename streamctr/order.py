@@ -6,13 +6,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamctr.events import EventBatch
+from streamctr.events import EventBatch, spread
+from streamctr.kernel import inlined, kernel
 from streamctr.ports import Arrays
 
 Places = NDArray[np.int64]
+_Keys = tuple[NDArray[np.uint64], NDArray[np.uint64], Places, Places]
 
+_NARROW: Final = tuple(name for name in EventBatch.__slots__ if name not in ("ids_NF", "numbers_NM"))
 _PARTS: Final = 64
 """More are made one again: some may hold little that waits for long."""
+_FAR: Final = 64
+"""Of so many events at one moment, to move each to its place costs more than to sort all of them by everything."""
 FIRST_MS: Final = np.iinfo(np.int64).min // 4
 LAST_MS: Final = np.iinfo(np.int64).max // 4
 """Before and after every time that an event may have; a quarter, so that sums stay in range."""
@@ -122,12 +127,14 @@ class Orderer:
             if of == partition and numbers is not None:
                 late |= (numbers >= number) & (events.time_ms < promised_ms)
         self._newest_ms[partition] = max(int(before[-1]), int(events.time_ms[-1]))
-        held, told_ms = [events.take(~late)], [events.time_ms[~late]]
+        on_time = slice(None) if not late.any() else ~late
+        held = events.take(on_time)
+        told_ms = held.time_ms
         if derived is not None and len(derived):
             kept = ~late[line_of]
-            held.append(derived.take(kept))
-            told_ms.append(events.time_ms[line_of][kept])
-        self._hold(EventBatch.concat(held), np.concatenate(told_ms))
+            held = EventBatch.concat([held, derived.take(kept)])
+            told_ms = np.concatenate([told_ms, events.time_ms[line_of][kept]])
+        self._hold(held, told_ms)
         return late
 
     def promise(self, partition: int, number: int, watermark_ms: int) -> None:
@@ -176,10 +183,9 @@ class Orderer:
 
     def release(self, watermark_ms: int) -> EventBatch:
         """All held events with a time before the watermark, in order."""
-        waiting = [part.parted(watermark_ms) for part in self._parts]
-        ready = EventBatch.concat([self._empty, *(before.events for before, _ in waiting)])
-        self._parts = [behind for _, behind in waiting if len(behind.told_ms)]
-        released = ready.take(_in_order(ready))
+        ready = [(part, part.ready(watermark_ms)) for part in self._parts]
+        released = _merged([part.events.take(slice(0, n)) for part, n in ready if n] or [self._empty])
+        self._parts = [part.behind(n) for part, n in ready if n < len(part.told_ms)]
         if len(released):
             self._newest_released_ms = int(released.time_ms[-1])
         # After the end of everything only what is newer than all that was released can still be placed.
@@ -215,8 +221,8 @@ class Orderer:
             events, told_ms = EventBatch.concat([self.held, events]), np.concatenate([self._told_ms, told_ms])
             self._parts = []
         if len(events):
-            order = _in_order(events)
-            self._parts.append(_Part(events.take(order), told_ms[order]))
+            order = _in_order(_keys(events))
+            self._parts.append(_Part(events, told_ms) if order is None else _Part(events.take(order), told_ms[order]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +233,80 @@ class _Part:
     told_ms: Places
     """Of each event, the time of the message that told of it."""
 
-    def parted(self, watermark_ms: int) -> "tuple[_Part, _Part]":
-        """What is before the watermark, and what is not."""
-        cut = int(np.searchsorted(self.events.time_ms, watermark_ms))
-        sides = slice(cut), slice(cut, None)
-        before, behind = (_Part(self.events.take(side), self.told_ms[side]) for side in sides)
-        return before, behind
+    def ready(self, watermark_ms: int) -> int:
+        """How many events are before the watermark."""
+        return int(np.searchsorted(self.events.time_ms, watermark_ms))
+
+    def behind(self, count: int) -> "_Part":
+        """What stands behind so many events."""
+        return _Part(self.events.take(slice(count, None)), self.told_ms[count:]) if count else self
 
 
-def _in_order(events: EventBatch) -> Places:
-    return np.lexsort(_keys(events))
+def _merged(parts: list[EventBatch]) -> EventBatch:
+    """The events of parts that are each in order, in order; nothing is copied where one part is alone."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in _NARROW}
+    order = _in_order((columns["content"], columns["root"], columns["stage"], columns["time_ms"]))
+    if order is None:
+        return EventBatch.concat(parts)
+    columns = {name: column.take(order) for name, column in columns.items()}
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    for name in ("ids_NF", "numbers_NM"):
+        first = getattr(parts[0], name)
+        columns[name] = np.empty((len(order), first.shape[1]), first.dtype)
+    begin, wide = 0, (columns["ids_NF"], columns["numbers_NM"])
+    for part in parts:
+        spread((part.ids_NF, part.numbers_NM), place[begin : begin + len(part)], wide)
+        begin += len(part)
+    return EventBatch(**columns)
 
 
-def _keys(events: EventBatch) -> tuple[NDArray[Any], ...]:
+def _in_order(keys: _Keys) -> Places | None:
+    """The order of the keys' rows; None where they stand in it."""
+    if in_order(keys):
+        return None
+    order = np.argsort(keys[-1], kind="stable")  # fast where events come almost in order, as they do
+    return order if sort_ties(order, keys) else np.lexsort(keys)
+
+
+def _keys(events: EventBatch) -> _Keys:
     """What they are released by, the last one first."""
     return events.content, events.root, events.stage, events.time_ms
+
+
+@inlined
+def _after(keys: _Keys, a: int, b: int) -> bool:
+    """Whether row `a` comes behind row `b`."""
+    content, root, stage, time_ms = keys
+    if time_ms[a] != time_ms[b]:
+        return bool(time_ms[a] > time_ms[b])
+    if stage[a] != stage[b]:
+        return bool(stage[a] > stage[b])
+    if root[a] != root[b]:
+        return bool(root[a] > root[b])
+    return bool(content[a] > content[b])
+
+
+@kernel
+def in_order(keys: _Keys) -> bool:
+    """Whether no row comes behind the next."""
+    row = 1
+    while row < len(keys[0]) and not _after(keys, row - 1, row):
+        row += 1
+    return row >= len(keys[0])
+
+
+@kernel
+def sort_ties(order: Places, keys: _Keys) -> bool:
+    """Put rows that an order by time left as they came in order; False where one had too far to go."""
+    for end in range(1, len(order)):
+        row, to = order[end], end
+        while to > 0 and _after(keys, order[to - 1], row):
+            if end - to == _FAR:
+                return False
+            order[to] = order[to - 1]
+            to -= 1
+        order[to] = row
+    return True

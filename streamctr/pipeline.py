@@ -5,6 +5,7 @@ progress bar, a signal) changes nothing in here.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -60,6 +61,44 @@ class BackHalf:
             log.close()
 
 
+class Back(Protocol):
+    """A `BackHalf`, here or in a thread of its own."""
+
+    @property
+    def trainer(self) -> Trainer:
+        """What learns."""
+        ...
+
+    @property
+    def judge(self) -> Judge:
+        """What makes figures."""
+        ...
+
+    def feed(self, samples: SampleBatch) -> None:
+        """Take the next rows of the emission log."""
+        ...
+
+    def finish(self, now_ms: int) -> None:
+        """The input has ended at this event time."""
+        ...
+
+    def state(self) -> Arrays:
+        """As in `Stateful`."""
+        ...
+
+    def restore(self, arrays: Arrays) -> None:
+        """As in `Stateful`."""
+        ...
+
+    def forget(self) -> None:
+        """Write all logs again."""
+        ...
+
+    def close(self) -> None:
+        """Give back files."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """All parts of a run, built outside."""
@@ -73,7 +112,7 @@ class Parts:
     dead_letters: Sink
     samples: SampleSink | None
     """Where the emission log is kept; None where it only passes."""
-    back: BackHalf | None
+    back: Back | None
     """None where others learn from the log."""
 
 

@@ -20,7 +20,7 @@ class Stateful(Protocol):
     """A part that can stop anywhere and go on elsewhere, bit for bit."""
 
     def state(self) -> Arrays:
-        """Everything that the part remembers, as named arrays (views are allowed: they are written at once)."""
+        """Everything that the part remembers, as named arrays; views are allowed, and read-only ones never change."""
         ...
 
     def restore(self, arrays: Arrays) -> None:

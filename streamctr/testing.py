@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import fields, is_dataclass
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -127,6 +128,7 @@ def same(a: Any, b: Any) -> bool:
         return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if hasattr(a, "__slots__"):
-        return type(a) is type(b) and all(same(getattr(a, name), getattr(b, name)) for name in a.__slots__)
+    if is_dataclass(a):
+        names = [field.name for field in fields(a)]
+        return type(a) is type(b) and all(same(getattr(a, name), getattr(b, name)) for name in names)
     return bool(a == b)

@@ -8,6 +8,7 @@ import orjson
 
 from connectors.memory import MemoryLog, MemorySamples, MemorySource, Partition
 from jobs.runfile import RunFile
+from streamctr.beside import Beside
 from streamctr.decode import OTHER, Decoder
 from streamctr.events import EventBatch
 from streamctr.features import Encoder
@@ -81,6 +82,7 @@ class Wired:
             self.pipeline.check()
         self.pipeline.finish()
         self.pipeline.check()
+        assert self.pipeline.parts.back.trainer  # which waits until the other thread has had everything
         return self
 
     def emission_log(self):
@@ -106,7 +108,7 @@ def wire(partitions, run=RUN, block_lines=1000, chunk_rows=1000, turns=(), until
         names=names,
         dead_letters=logs[0],
         samples=logs[2],
-        back=BackHalf(Trainer(recipe, judge, frozen_ms), judge, logs[1]),
+        back=Beside(BackHalf(Trainer(recipe, judge, frozen_ms), judge, logs[1])),
     )
     parts.orderer.turns = tuple(turns)
     others = () if config.stage is None else (OTHER,)

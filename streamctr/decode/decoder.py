@@ -1,7 +1,7 @@
 """Blocks to events: messages are parsed, parted by stage and read, and what is malformed becomes a letter."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from streamctr.decode.cells import Cells, Parsed
 from streamctr.decode.csv import parse_csv
+from streamctr.decode.faults import shown
 from streamctr.decode.jsonlines import JsonLines
 from streamctr.decode.rows import parse_rows
+from streamctr.decode.spans import Fields, Spans
 from streamctr.decode.stages import StageReader, Told
 from streamctr.decode.tally import Tally
-from streamctr.decode.values import shown, texts
+from streamctr.decode.values import ids, texts
 from streamctr.events import EventBatch
+from streamctr.hashing import hash_text
 from streamctr.names import Names
 from streamctr.ports import Arrays, Original, RawBlock
 from streamctr.schema import FeaturesConfig, Funnel, MessagesConfig
@@ -102,6 +105,8 @@ class Decoder:
         self._none = EventBatch.empty(features.event_id_columns, features.event_number_columns)
         called = {text: place for place in self._readers for text in funnel.stages[place].config.called}
         self._meant = called | {funnel.names[place]: place for place in self._readers}
+        ignored = dict.fromkeys(config.ignore, _IGNORED)
+        self._hashed = {hash_text(text): place for text, place in (ignored | self._meant).items()}
         keys = " and ".join(f'"{name}"' for name in config.key)
         self.rejected_times = 0
         """Messages and events so far whose time is no good."""
@@ -155,22 +160,19 @@ class Decoder:
         """Messages of other partitions follow: what was malformed so far is not counted against them."""
         self._tally.forget()
 
-    def _all_fields(self) -> dict[str, bool]:
+    def _all_fields(self) -> tuple[str, ...]:
         """The fields of messages of all stages, and the one that says which."""
-        fields = {} if self._config.stage is None else {self._config.stage: False}
-        for reader in self._readers.values():
-            for name, only_number in reader.fields().items():
-                fields[name] = fields.get(name, True) and only_number
-        return fields
+        fields = [field for reader in self._readers.values() for field in reader.fields()]
+        return tuple(dict.fromkeys(fields if self._config.stage is None else [self._config.stage, *fields]))
 
     def _parse(self, block: RawBlock) -> Parsed:
         match block.kind:
             case "json":
                 return self._json[block.stage].parse(block.payload)
             case "csv":
-                return parse_csv(block, tuple(self._fields[block.stage]), self._config.csv)
+                return parse_csv(block, self._fields[block.stage], self._config.csv)
             case "arrow":
-                return parse_rows(block, tuple(self._fields[block.stage]))
+                return parse_rows(block, self._fields[block.stage])
             case _:
                 assert_never(block.kind)
 
@@ -179,19 +181,20 @@ class Decoder:
         n, name = len(parsed.places), self._config.stage
         if block.stage >= 0 or name is None:
             return np.full(n, block.stage, np.int64), []
-        found, reasons = texts(parsed.cells[name], n)
-        encoded = found.dictionary_encode()
-        values = encoded.dictionary.to_pylist()
-        meant = [self._meant.get(value, _IGNORED if value in self._config.ignore else _REFUSED) for value in values]
-        places = encoded.indices.fill_null(len(values)).to_numpy()
-        stage_N = np.array([*meant, _REFUSED], np.int64)[places]
+        column, stage_N = ids(parsed.cells[name], n), np.full(n, _REFUSED, np.int64)
+        for value, place in self._hashed.items():
+            stage_N[column.values == value] = place
+        rows = np.flatnonzero(stage_N == _REFUSED)
+        if len(rows) == 0:
+            return stage_N, []
+        found, reasons = texts(parsed.cells[name].take(rows), len(rows))
         wanted = f"none of {', '.join(self._meant)}" + (" nor of ignore" if self._config.ignore else "")
-        words = [f"is {shown(value)}, {wanted}" for value in values] + ["is missing"]
-        rows = np.flatnonzero(stage_N == _REFUSED).tolist()
-        lines = parsed.places.tolist()
-        other = len(self._stages) - 1
-        why = [(row, reasons.get(row, words[places[row]])) for row in rows]
-        return stage_N, [_Fault(lines[row], other, False, f'stage "{name}" {fault}') for row, fault in why]
+        words = ["is missing" if value is None else f"is {shown(value)}, {wanted}" for value in found.to_pylist()]
+        why = [reasons.get(row, word) for row, word in enumerate(words)]
+        lines, other = parsed.places[rows].tolist(), len(self._stages) - 1
+        return stage_N, [
+            _Fault(line, other, False, f'stage "{name}" {fault}') for line, fault in zip(lines, why, strict=True)
+        ]
 
     def _in_order(self, told: list[tuple[Told, I64]]) -> tuple[EventBatch, EventBatch, I64, I64]:
         """All events in the order of their messages, those derived, by which event each was told; the events' rows."""
@@ -257,13 +260,10 @@ def _base64(value: bytes | None) -> str | None:
     return None if value is None else base64.b64encode(value).decode()
 
 
-def _taken(cells: dict[str, Cells], fields: dict[str, bool], rows: I64, n: int) -> dict[str, Cells]:
+def _taken(
+    cells: dict[str, Cells] | Fields, fields: Iterable[str], rows: I64, n: int
+) -> Mapping[str, Cells] | Mapping[str, Spans]:
     """The fields of some of the `n` messages."""
     if len(rows) == n:
         return cells
-    places = {int(row): place for place, row in enumerate(rows)} if any(cells[f].strange for f in fields) else {}
-    taken = {}
-    for name in fields:
-        strange = {places[row]: what for row, what in cells[name].strange.items() if row in places}
-        taken[name] = Cells(tuple(array.take(rows) for array in cells[name].arrays), strange)
-    return taken
+    return cells.take(rows) if isinstance(cells, Fields) else {name: cells[name].take(rows) for name in fields}

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamctr.decode.cells import Cells
+from streamctr.decode.faults import Bools
 from streamctr.decode.reading import Reading
-from streamctr.decode.values import Bools, Column, flags, numbers, texts, times
+from streamctr.decode.values import Column, Field, flags, numbers, texts, times
 from streamctr.errors import ConfigError
 from streamctr.schema import Stage, TimeConfig
 
@@ -30,14 +31,9 @@ class Condition:
         self._texts = tuple(text for text in wanted if text[:1] not in ("<", ">"))
         self._comparisons = [_comparison(stage, field, text) for text in wanted if text[:1] in ("<", ">")]
 
-    @property
-    def numeric(self) -> bool:
-        """Whether the field is only read as a number."""
-        return bool(self._comparisons) and not self._texts
-
     def holds(self, reading: Reading) -> Bools:
         """Of which messages it holds, (N,); of none where the field is missing."""
-        if self.numeric:
+        if self._comparisons and not self._texts:
             return self._compare(reading.read("number", self.field, numbers))
         if not self._texts:
             return np.asarray(reading.read("flag", self.field, flags).values)
@@ -72,14 +68,10 @@ class Derived:
         self.place, self.config, self._time = place, stage.config, time
         self._when = [Condition(stage.name, field, wanted) for field, wanted in stage.config.when.items()]
 
-    def fields(self) -> dict[str, bool]:
-        """What is read, and whether only as a number."""
-        fields = {condition.field: condition.numeric for condition in self._when}
-        if self.config.at is not None:
-            fields[self.config.at] = fields.get(self.config.at, True) and self._time.unit != "ms"
-        if self.config.value is not None:
-            fields[self.config.value] = fields.get(self.config.value, True)
-        return fields
+    def fields(self) -> tuple[str, ...]:
+        """What is read."""
+        fields = (*(condition.field for condition in self._when), self.config.at, self.config.value)
+        return tuple(field for field in fields if field is not None)
 
     def read(
         self, reading: Reading, time_ms: NDArray[np.int64]
@@ -106,7 +98,7 @@ def _comparison(stage: str, field: str, text: str) -> tuple[Any, float]:
         raise ConfigError(f'{stage}.when.{field}: "{text}" compares with no number; write one as in ">= 4"') from None
 
 
-def _without_empty(cells: Cells) -> Cells:
+def _without_empty(cells: Field) -> Cells:
     """An empty text is missing, as in a CSV record."""
     arrays = (pc.if_else(pc.equal(a, ""), None, a) if pa.types.is_string(a.type) else a for a in cells.arrays)
     return Cells(tuple(arrays), cells.strange)

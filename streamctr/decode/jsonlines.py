@@ -1,194 +1,98 @@
-"""JSON lines to cells: the whole block by column where every value has its field's usual type, else line by line.
+"""JSON lines to fields: found by one compiled pass, or as the strict parser reads a line that it must judge.
 
-Both ways must accept the same messages and give the same values:
+Both must accept the same messages and give the same values:
 
 - a message is a line with one JSON object (RFC 8259, UTF-8), no number in it beyond a double, nested below 1024
 - a field is a path of member names with dots between them; null and absent, at any depth, are missing
 - of two values under one name the last counts; an integer beyond 64 bits (signed) is a double
 
-Legend: N messages.
+Legend: N messages, L lines, W fields.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json
+import numpy as np
+import orjson
+from numpy.typing import NDArray
 
-from streamctr.decode.cells import Cells, Parsed
-from streamctr.decode.lines import Lines
+from streamctr.decode.cells import Parsed
+from streamctr.decode.scan import BLANK, PLAIN, SUSPECT, Found, scan
+from streamctr.decode.spans import Fields, unescape
+from streamctr.decode.tokens import PARSED, WORD, Bytes, bytes_of
+from streamctr.decode.tree import tree_of
+from streamctr.ports import LINE_LIMIT_BYTES
 
-_SAMPLE: Final = 8
-"""Messages from which the types of a block's fields are chosen first."""
-_INT64: Final = range(-(1 << 63), 1 << 63)
-_SCALARS: Final[dict[type, Any]] = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
-_NUMBERS: Final = frozenset({pa.int64(), pa.float64()})
-_WORDS: Final[dict[type, str]] = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "a list"}
-_EMPTY: Final = pa.list_(pa.null())
-"""The type of a list in which nothing tells what it is a list of."""
+I64 = NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class _Strange:
-    """Stands for a value that no array can hold."""
-
-    what: str
+_NEWLINE: Final = b"\n"
+_ESCAPE: Final = b"\\"
 
 
 class JsonLines:
-    """Reads the same fields of block after block; which types they had before steers only how fast.
+    """Reads the same fields of block after block.
 
-    Args:
-        fields: paths, and whether one is only ever read as a number, for which 1 and 1.0 are the same.
+    >>> parsed = JsonLines(["a.b"]).parse(b'{"a": {"b": 1}}\\n\\n[2]')
+    >>> parsed.cells["a.b"].arrays[0].to_pylist(), parsed.refused
+    ([1], {2: 'not a JSON object'})
     """
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
-        self._paths = {name: tuple(name.split(".")) for name in fields}
-        self._numeric = fields
-        self._seen: dict[str, Any] = {}
+    def __init__(self, fields: Iterable[str]) -> None:
+        names = sorted(fields, key=lambda name: name.split("."))
+        self._rows = {name: row for row, name in enumerate(names)}
+        self._tree = tree_of(names)
 
     def parse(self, payload: bytes) -> Parsed:
         """The fields of all well-formed lines."""
-        lines = Lines(payload)
-        sample = lines.parse(lines.kept[:_SAMPLE])
-        cells = self._at_once(lines, sample) or self._one_by_one(lines)
-        return Parsed(cells, lines.kept, lines.refused, lines.text)
+        text = bytes_of(payload if payload.endswith(_NEWLINE) else payload + _NEWLINE)
+        found = self._scan(payload, text)
+        states_L, starts, spans_WN = found.states_L, found.starts_L1, found.spans_WL
+        messages, refused = _strictly(payload, starts, np.flatnonzero(states_L == SUSPECT))
+        if messages:
+            spans_WN[:, list(messages)] = PARSED | np.arange(len(messages)) << 32
+        if refused:
+            states_L[list(refused)] = BLANK
+        places = np.flatnonzero(states_L != BLANK)
+        if len(places) < len(states_L):
+            spans_WN = spans_WN.take(places, axis=1)
+        if _ESCAPE in payload:
+            unescape(text.data, spans_WN.reshape(-1))
+        cells = Fields(text, spans_WN, self._rows, list(messages.values()))
+        return Parsed(cells, places, refused, lambda line, limit: payload[starts[line] : starts[line + 1] - 1][:limit])
 
-    def _at_once(self, lines: Lines, sample: list[dict[str, Any]]) -> dict[str, Cells] | None:
-        """The cells of a whole block; None where it is empty, or one value is not of its field's type."""
-        for name, path in self._paths.items():
-            self._see(name, (_kind(_find(message, path)) for message in reversed(sample)))
-        schema = self._schema()
-        if schema is None or len(lines.kept) == 0:
-            return None
-        table = _read(lines.payload(), schema)
-        if table is None or len(table) != len(lines.kept):
-            return None
-        return {name: Cells((_column(table, path),)) for name, path in self._paths.items()}
-
-    def _one_by_one(self, lines: Lines) -> dict[str, Cells]:
-        """The cells of the lines that the strict parser takes; at once where it shows what was wrong."""
-        messages = lines.parse(lines.kept)
-        at_once = self._at_once(lines, messages)
-        if at_once is not None:
-            return at_once
-        return {name: cells_of([_find(message, path) for message in messages]) for name, path in self._paths.items()}
-
-    def _see(self, name: str, kinds: Iterable[Any]) -> None:
-        """Remember the first of the kinds that says something: of a list of nothing, a list's does not."""
-        seen = self._seen.get(name)
-        for kind in kinds:
-            if kind is None or isinstance(kind, str):
-                continue
-            if kind != _EMPTY or seen is None or not pa.types.is_list(seen):
-                self._seen[name] = kind
-                return
-
-    def _schema(self) -> Any | None:
-        """The Arrow schema for the types seen last; None where the fast parser would not keep to the rule."""
-        tree: dict[str, Any] = {}
-        for name, path in self._paths.items():
-            kind = _fast_type(self._seen.get(name), self._numeric[name])
-            branch = tree
-            for parent in path[:-1]:
-                branch = branch.setdefault(parent, {})
-                if not isinstance(branch, dict):
-                    return None
-            if kind is None or path[-1] in branch:  # or one field stands inside another
-                return None
-            branch[path[-1]] = kind
-        return pa.schema(_members(tree))
+    def _scan(self, payload: bytes, text: Bytes) -> Found:
+        """What is found; lines with bytes that are no UTF-8 are for the strict parser too."""
+        n_lines = int(np.count_nonzero(text.data == _NEWLINE[0])) - WORD
+        found = scan(text, n_lines, len(self._rows), self._tree)
+        if not payload.isascii() and not _is_utf8(payload):
+            for line in np.flatnonzero(found.states_L == PLAIN).tolist():
+                if not _is_utf8(payload[found.starts_L1[line] : found.starts_L1[line + 1]]):
+                    found.states_L[line] = SUSPECT
+        return found
 
 
-def cells_of(values: list[Any]) -> Cells:
-    """The cells of one field's values as `orjson` gives them, N."""
-    kinds = [_kind(value) for value in values]
-    strange = {row: kind for row, kind in enumerate(kinds) if isinstance(kind, str)}
-    arrays = []
-    for kind in dict.fromkeys(kind for kind in kinds if kind is not None and not isinstance(kind, str)):
-        held = [_held(value, kind) if other == kind else None for value, other in zip(values, kinds, strict=True)]
-        arrays.append(pa.array(held, pa.list_(pa.string()) if kind == _EMPTY else kind))
-    return Cells(tuple(arrays), strange)
-
-
-def _find(message: dict[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = message
-    for depth, name in enumerate(path):
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            return _Strange(f'inside "{".".join(path[:depth])}", which is {_WORDS[type(value)]}, not an object')
-        value = value.get(name)
-    return value
-
-
-def _kind(value: Any) -> Any:
-    """The Arrow type of a value, None where it is missing, or words for what no array holds."""
-    if isinstance(value, _Strange):
-        return value.what
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        # a list in it is not looked into: how deep it goes must not matter
-        return _list_kind({"a list" if isinstance(item, list) else _kind(item) for item in value} - {None})
-    if type(value) is int and value not in _INT64:
-        return pa.float64()
-    return None if value is None else _SCALARS[type(value)]
-
-
-def _list_kind(kinds: set[Any]) -> Any:
-    if not kinds:
-        return _EMPTY
-    if not kinds <= set(_SCALARS.values()):
-        return "a list of lists or objects"
-    if len(kinds) == 1:
-        return pa.list_(kinds.pop())
-    if kinds == _NUMBERS:
-        return pa.list_(pa.float64())
-    return "a list of several types" if pa.float64() in kinds else pa.list_(pa.string())
-
-
-def _held(value: Any, kind: Any) -> Any:
-    if pa.types.is_list(kind):
-        return [None if item is None else _held(item, kind.value_type) for item in value]
-    if pa.types.is_float64(kind):
-        return float(value)
-    if pa.types.is_string(kind) and not isinstance(value, str):  # in a list with texts: its canonical text
-        return str(value).lower()
-    return value
-
-
-def _fast_type(kind: Any, numeric: bool) -> Any | None:
-    """How the fast parser is to read a field that had this type; None where it would take 1.0 for 1, or 1 for 1.0."""
-    if kind is None:
-        return pa.float64() if numeric else pa.string()
-    if pa.types.is_list(kind):
-        item = _fast_type(None if kind == _EMPTY else kind.value_type, numeric)
-        return None if item is None else pa.list_(item)
-    if kind in _NUMBERS and numeric:
-        return pa.float64()
-    return None if pa.types.is_float64(kind) else kind
-
-
-def _members(tree: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, pa.struct(_members(kind)) if isinstance(kind, dict) else kind) for name, kind in tree.items()]
-
-
-def _read(payload: bytes, schema: Any) -> Any | None:
-    """The columns of lines that are PLAIN or passed the strict parser; None where a value is not of its type."""
-    options = {
-        "read_options": pyarrow.json.ReadOptions(use_threads=False, block_size=len(payload) + 1),
-        "parse_options": pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-    }
+def _is_utf8(text: bytes) -> bool:
     try:
-        return pyarrow.json.read_json(pa.py_buffer(payload), **options)
-    except pa.ArrowInvalid:
-        return None
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _column(table: Any, path: tuple[str, ...]) -> Any:
-    column = table.column(path[0])
-    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even a single one
-    return pc.struct_field(whole, path[1:]) if len(path) > 1 else whole
+def _strictly(payload: bytes, starts: I64, lines: I64) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """The messages of these lines, and why the others are none."""
+    read = {line: _message(payload[starts[line] : starts[line + 1] - 1]) for line in lines.tolist()}
+    return (
+        {line: message for line, message in read.items() if isinstance(message, dict)},
+        {line: reason for line, reason in read.items() if isinstance(reason, str)},
+    )
+
+
+def _message(text: bytes) -> dict[str, Any] | str:
+    if len(text) > LINE_LIMIT_BYTES:
+        return f"longer than {LINE_LIMIT_BYTES} bytes"
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error.msg}"
+    return message if isinstance(message, dict) else "not a JSON object"

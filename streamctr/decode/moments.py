@@ -91,7 +91,7 @@ def _offset(data: NDArray[np.uint8], at: int, end: int) -> int:
 
 
 @kernel
-def _moment(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, bool]:
+def moment(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, bool]:
     """Milliseconds of one text, NO_TIME where it is none; and whether it says no offset."""
     if end - at < 16:
         return NO_TIME, False
@@ -111,7 +111,7 @@ def _moment(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, bool]:
 @kernel
 def _moments(data: NDArray[np.uint8], ends: NDArray[np.int32], ms: I64, local: NDArray[np.bool_]) -> None:
     for row in range(len(ms)):
-        ms[row], local[row] = _moment(data, int(ends[row]), int(ends[row + 1]))
+        ms[row], local[row] = moment(data, int(ends[row]), int(ends[row + 1]))
 
 
 def iso_ms(texts: Any, zone: ZoneInfo) -> I64:

@@ -1,6 +1,6 @@
 """The fields of a stage's messages by their roles, and why some of the messages are malformed. Legend: N messages."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamctr.decode.cells import Cells
-from streamctr.decode.values import Bools, Column, Faults, ids, texts
+from streamctr.decode.faults import Bools, Faults
+from streamctr.decode.scalars import read_id_table, read_number_table
+from streamctr.decode.spans import Fields, Spans
+from streamctr.decode.tokens import FALSE, PARSED, TRUE
+from streamctr.decode.values import Column, Field, ids, numbers, texts
 from streamctr.hashing import U64, hash_text
 
 _EMPTY_ID: Final = np.uint64(hash_text(""))
@@ -24,14 +28,14 @@ class Reading:
         integers: fields whose ids are whole numbers.
     """
 
-    def __init__(self, cells: dict[str, Cells], n: int, integers: frozenset[str]) -> None:
+    def __init__(self, cells: Mapping[str, Field], n: int, integers: frozenset[str]) -> None:
         self.cells, self.n = cells, n
         self.reasons: Faults = {}
         """By message."""
         self._integers = integers
         self._ids: dict[str, Column] = {}
 
-    def read(self, role: str, name: str, rule: Callable[[Cells, int], Column]) -> Column:
+    def read(self, role: str, name: str, rule: Callable[[Field, int], Column]) -> Column:
         """A field by one of the rules of `values`."""
         column = rule(self.cells[name], self.n)
         self.fault(role, name, column.faults)
@@ -56,6 +60,27 @@ class Reading:
             self._ids[name] = ids(self.cells[name], self.n, name in self._integers)
         self.fault(role, name, self._ids[name].faults)
         return self._ids[name]
+
+    def id_table(self, names: tuple[str, ...], ids_NF: U64) -> None:
+        """Write single ids of several fields as the first columns of a table."""
+        rest: Iterable[int] = range(len(names))
+        if isinstance(self.cells, Fields):
+            fields_F, rest_F = self.cells.rows_of(names), np.zeros(len(names), np.int64)
+            integers_F = np.array([name in self._integers for name in names], np.bool_)
+            read_id_table(self.cells.text, self.cells.spans_WN, fields_F, integers_F, ids_NF, rest_F)
+            rest = np.flatnonzero(rest_F).tolist()
+        for place in rest:
+            ids_NF[:, place] = self.ids(names[place]).values
+
+    def number_table(self, names: tuple[str, ...], numbers_NM: NDArray[np.float64]) -> None:
+        """Write numbers of several fields as the first columns of a table."""
+        rest: Iterable[int] = range(len(names))
+        if isinstance(self.cells, Fields):
+            fields_M, rest_M = self.cells.rows_of(names), np.zeros(len(names), np.int64)
+            read_number_table(self.cells.text, self.cells.spans_WN, fields_M, numbers_NM, rest_M)
+            rest = np.flatnonzero(rest_M).tolist()
+        for place in rest:
+            numbers_NM[:, place] = self.read("number", names[place], numbers).values
 
     def key(self, names: tuple[str, ...]) -> U64:
         """The root's id, (N,): every field must be there, none may be empty or a boolean."""
@@ -94,7 +119,10 @@ class Reading:
         self.fault("key", name, dict.fromkeys(np.flatnonzero(empty).tolist(), "is empty"))
 
     def _refuse_booleans(self, name: str) -> None:
-        for array in self.cells[name].arrays:
+        cells = self.cells[name]
+        if isinstance(cells, Spans) and not cells.present & {TRUE, FALSE, PARSED}:
+            return
+        for array in cells.arrays:
             if pa.types.is_boolean(array.type):
                 self.fault("key", name, dict.fromkeys(np.flatnonzero(_mask(array.is_valid())).tolist(), "is a boolean"))
 

@@ -3,17 +3,18 @@
 Legend: N messages, F id columns, M number columns.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamctr.decode.cells import Cells
 from streamctr.decode.derived import Derived
+from streamctr.decode.faults import Faults
 from streamctr.decode.reading import Reading
-from streamctr.decode.values import Column, Faults, bag, numbers, times, vector
+from streamctr.decode.values import Field, bag, numbers, times, vector
 from streamctr.events import EventBatch
 from streamctr.hashing import U64, combine
 from streamctr.names import Names
@@ -70,20 +71,16 @@ class StageReader:
         told = [(k, s) for k, s in enumerate(funnel.stages) if s.told_by == place and k != place]
         self._derived = [Derived(k, s, config.time) for k, s in told]
 
-    def fields(self) -> dict[str, bool]:
-        """The fields that are read, and whether one is only ever read as a number, for which 1 and 1.0 are the same."""
+    def fields(self) -> tuple[str, ...]:
+        """The fields that are read."""
         root = self._features if self._place == 0 else FeaturesConfig()
         ids = (*self._key, *self._user, *root.event_ids, *root.event_bags)
-        read = (*root.event_numbers, *root.event_vectors, self._weight, self._value)
-        numeric = dict.fromkeys((name for name in read if name is not None), True)
-        time = {self._time.field: self._time.unit != "ms"}
-        uses: dict[str, bool] = dict.fromkeys(ids, False)
-        for fields in (numeric, time, *(derived.fields() for derived in self._derived)):
-            for name, only_number in fields.items():
-                uses[name] = uses.get(name, True) and only_number
-        return uses
+        numbers = (*root.event_numbers, *root.event_vectors, self._weight, self._value)
+        derived = (field for one in self._derived for field in one.fields())
+        named = (*ids, *numbers, self._time.field, *derived)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
-    def read(self, cells: dict[str, Cells], n: int, latest_ms: I64 | None = None) -> Told:
+    def read(self, cells: Mapping[str, Field], n: int, latest_ms: I64 | None = None) -> Told:
         """The events of `n` messages, none of which happens behind its `latest_ms`, (N,)."""
         reading = Reading(cells, n, self._integers)
         root = reading.key(self._key)
@@ -111,27 +108,39 @@ class StageReader:
         return Told(events if len(rows) == n else events.take(rows), rows, told, reading.reasons, early)
 
     def _roots(self, reading: Reading, time_ms: I64, root: U64) -> EventBatch:
-        features, n = self._features, reading.n
-        user = reading.user(self._user)
-        ids = [self._identities(name, reading.ids(name)) for name in features.event_ids]
-        ids += self._columns(
-            reading.read("bag", name, partial(bag, config=config, integer=reading.is_integer(name)))
-            for name, config in features.event_bags.items()
-        )
-        found = [self._number(reading, name) for name in features.event_numbers]
-        found += self._columns(
-            reading.read("vector", name, partial(vector, size=size)) for name, size in features.event_vectors.items()
-        )
-        weight = self._weights(reading)
-        value = self._number(reading, self._value)
+        n, user = reading.n, reading.user(self._user)
+        ids_NF, numbers_NM = self._ids(reading), self._numbers(reading)
+        weight, value = self._weights(reading), self._number(reading, self._value)
         stage = np.zeros(n, np.int64)
-        hashed = [time_ms.view(np.uint64), stage.view(np.uint64), root, user, *ids, *(c.view(np.uint64) for c in found)]
+        hashed = [time_ms.view(np.uint64), stage.view(np.uint64), root, user, ids_NF, numbers_NM.view(np.uint64)]
         hashed += [value.view(np.uint64)] if self._value is not None else []
         hashed += [weight.view(np.uint64)] if self._weight is not None else []
-        numbers_NM = _table(found, n, np.float64)
-        return EventBatch(
-            time_ms, stage, root, user, _table(ids, n, np.uint64), numbers_NM, combine(hashed), value, weight
-        )
+        return EventBatch(time_ms, stage, root, user, ids_NF, numbers_NM, combine(hashed), value, weight)
+
+    def _ids(self, reading: Reading) -> U64:
+        """Single ids, then bags, (N, F)."""
+        features = self._features
+        ids_NF = np.empty((reading.n, features.event_id_columns), np.uint64)
+        reading.id_table(features.event_ids, ids_NF)
+        for name in filter(self._names.wants, features.event_ids):
+            self._names.offer(name, reading.ids(name).named())
+        at = len(features.event_ids)
+        for name, config in features.event_bags.items():
+            column = reading.read("bag", name, partial(bag, config=config, integer=reading.is_integer(name)))
+            ids_NF[:, at : at + config.most] = column.values
+            at += config.most
+        return ids_NF
+
+    def _numbers(self, reading: Reading) -> F64:
+        """Single numbers, then vectors, (N, M)."""
+        features = self._features
+        numbers_NM = np.empty((reading.n, features.event_number_columns))
+        reading.number_table(features.event_numbers, numbers_NM)
+        at = len(features.event_numbers)
+        for name, size in features.event_vectors.items():
+            numbers_NM[:, at : at + size] = reading.read("vector", name, partial(vector, size=size)).values
+            at += size
+        return numbers_NM
 
     def _children(self, place: int, time_ms: I64, root: U64, value: F64) -> EventBatch:
         n, features = len(time_ms), self._features
@@ -148,11 +157,6 @@ class StageReader:
             weight=np.ones(n),
         )
 
-    def _identities(self, name: str, column: Column) -> U64:
-        if self._names.wants(name):
-            self._names.offer(name, column.named())
-        return column.values
-
     def _weights(self, reading: Reading) -> F64:
         if self._weight is None:
             return np.ones(reading.n)
@@ -165,12 +169,3 @@ class StageReader:
     @staticmethod
     def _number(reading: Reading, name: str | None) -> F64:
         return np.full(reading.n, np.nan) if name is None else reading.read("number", name, numbers).values
-
-    @staticmethod
-    def _columns(tables: Any) -> list[NDArray[Any]]:
-        """The columns of bags or vectors, each for itself."""
-        return [column for table in tables for column in np.ascontiguousarray(table.values.T)]
-
-
-def _table(columns: list[Any], n_rows: int, kind: type) -> NDArray[Any]:
-    return np.stack(columns, axis=1) if columns else np.empty((n_rows, 0), kind)

@@ -5,6 +5,7 @@ Legend: N roots, F id columns, M number columns, C columns of one bag or vector.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -83,16 +84,28 @@ class Layout:
 
     def fill(self, fields: RootFields, ids_NF: U64, numbers_NM: Numbers) -> None:
         """Write into two matrices what they are laid out for; `fields` may hold more."""
-        views = self.split(ids_NF, numbers_NM)
-        pairs = (views.ids, fields.ids), (views.bags, fields.bags)
-        for into, of in (*pairs, (views.numbers, fields.numbers), (views.vectors, fields.vectors)):
-            for name, column in into.items():
-                column[...] = of[name]
+        self.fill_ids(fields, ids_NF)
+        _write(_split(numbers_NM, self.numbers, {})[0], fields.numbers)
+        self.fill_vectors(fields, numbers_NM)
+
+    def fill_ids(self, fields: RootFields, ids_NF: U64) -> None:
+        """Write ids and bags alone."""
+        for views, columns in zip(_split(ids_NF, self.ids, self.bags), (fields.ids, fields.bags), strict=True):
+            _write(views, columns)
+
+    def fill_vectors(self, fields: RootFields, numbers_NM: Numbers) -> None:
+        """Write vectors alone."""
+        _write(_split(numbers_NM, self.numbers, self.vectors)[1], fields.vectors)
+
+
+def _write(views: dict[str, Any], columns: Mapping[str, NDArray[Any]]) -> None:
+    for name, view in views.items():
+        view[...] = columns[name]
 
 
 def _split(
     matrix: NDArray[Any], single: tuple[str, ...], wide: Mapping[str, int]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    ends = np.cumsum([len(single), *wide.values()]).tolist()
+    ends = list(accumulate(wide.values(), initial=len(single)))
     columns = {name: matrix[:, place] for place, name in enumerate(single)}
     return columns, {name: matrix[:, a:b] for name, a, b in zip(wide, ends, ends[1:], strict=False)}

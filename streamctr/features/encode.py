@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from streamctr.events import EventBatch
+from streamctr.events import EventBatch, spread
 from streamctr.features.columns import RootFields
 from streamctr.features.lookup import Lookup
 from streamctr.features.roots import RootColumns
@@ -58,6 +58,7 @@ class Encoder:
         self._open = self._columns(0)
         for name, texts in self._roots.texts.items():
             names.offer(name, texts)
+        self._named = [name for name in features.ids if names.wants(name)]
 
     def encode(self, joined: Joined) -> SampleBatch:
         """Fill in the chunk's new roots, run the histories over it, and give every row the columns of its root."""
@@ -65,9 +66,10 @@ class Encoder:
         roots = joined.joins.stage == 0
         slots, events = joined.joins.slot[roots], joined.joins.event[roots]
         time_ms = joined.joins.time_ms[roots]
-        fields = self._roots.of(time_ms, joined.events.ids_NF[events], joined.events.numbers_NM[events])
+        ids_NF, numbers_NM = joined.events.ids_NF.take(events, 0), joined.events.numbers_NM.take(events, 0)
+        fields = self._roots.of(time_ms, ids_NF, numbers_NM)
         self._claim(fields)
-        self._open["ids_NF"][slots], self._open["numbers_NM"][slots] = self._roots.matrices(fields, len(slots))
+        spread(self._roots.matrices(fields, ids_NF), slots, (self._open["ids_NF"], self._open["numbers_NM"]))
         self._open["user"][slots] = joined.events.user[events]
         self._open["weight"][slots] = joined.events.weight[events]
         for place, stage in enumerate(self._valued):
@@ -76,7 +78,7 @@ class Encoder:
         for place, buffer in enumerate(self._buffers.values()):
             happened = joined.joins.stage == self._stages[place]
             behaved = joined.joins.slot[happened]
-            taken = self._open["ids_NF"][behaved][:, self._taken[place]]
+            taken = self._open["ids_NF"][behaved[:, None], self._taken[place]]
             behaviour = (joined.joins.time_ms[happened], self._open["user"][behaved], taken)
             root = (time_ms, self._open["user"][slots], slots)
             buffer.run(root, behaviour, self._open[f"history{place}.ids"], self._open[f"history{place}.length"])
@@ -86,7 +88,7 @@ class Encoder:
         """The rows that would announce these roots if they came now: histories as they stand, nothing remembered."""
         n, time_ms = len(events), events.time_ms
         fields = self._roots.of(time_ms, events.ids_NF, events.numbers_NM)
-        ids_NF, numbers_NM = self._roots.matrices(fields, n)
+        ids_NF, numbers_NM = self._roots.matrices(fields, events.ids_NF)
         at_ms = np.full((n, self._n_stages), NEVER_MS)
         at_ms[:, 0] = time_ms
         value_NV = np.full((n, len(self._valued)), np.nan)
@@ -102,7 +104,7 @@ class Encoder:
             numbers_NM=numbers_NM,
             value_NV=value_NV,
             weight=events.weight.astype(np.float32),
-            histories=tuple(History(*buffer.show(time_ms, events.user)) for buffer in self._buffers.values()),
+            histories=tuple(History.of_padded(*buffer.show(time_ms, events.user)) for buffer in self._buffers.values()),
         )
 
     def size_bytes(self) -> dict[str, int]:
@@ -133,7 +135,7 @@ class Encoder:
             if names.wants(name):
                 present = np.unique(fields.ids[name]).tolist()
                 names.offer(name, {value: texts[value] for value in present if value in texts})
-        for name in self._features.ids:
+        for name in self._named:
             members = self._features.crosses.get(name, ())
             if members and names.wants(name):
                 values, rows = np.unique(fields.ids[name], return_index=True)
@@ -147,7 +149,7 @@ class Encoder:
     def _rows(self, joined: Joined) -> SampleBatch:
         rows, n = joined.rows, len(joined.rows.slot)
         histories = (
-            History(self._open[f"history{place}.ids"][rows.slot], self._open[f"history{place}.length"][rows.slot])
+            History.of_places(self._open[f"history{place}.ids"], self._open[f"history{place}.length"], rows.slot)
             for place in range(len(self._buffers))
         )
         return SampleBatch(
@@ -157,10 +159,10 @@ class Encoder:
             says=rows.says,
             label=rows.label,
             at_ms=rows.at_ms,
-            ids_NF=self._open["ids_NF"][rows.slot],
-            numbers_NM=self._open["numbers_NM"][rows.slot],
+            ids_NF=self._open["ids_NF"].take(rows.slot, 0),
+            numbers_NM=self._open["numbers_NM"].take(rows.slot, 0),
             value_NV=np.where(rows.at_ms[:, self._valued] == NEVER_MS, np.nan, self._open["value_NV"][rows.slot]),
-            weight=self._open["weight"][rows.slot],
+            weight=self._open["weight"].take(rows.slot),
             histories=tuple(histories),
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamctr.decode import values
-from streamctr.decode.cells import Cells, Parsed
+from streamctr.decode.cells import Parsed
 from streamctr.errors import DataError
 from streamctr.features.columns import Layout, RootFields
 from streamctr.hashing import U64
@@ -145,5 +145,5 @@ def _layout(config: LookupConfig, features: FeaturesConfig) -> Layout:
     )
 
 
-def _shown(cells: Cells, row: int) -> str:
+def _shown(cells: values.Field, row: int) -> str:
     return next(str(array[row].as_py()) for array in cells.arrays if array[row].is_valid)

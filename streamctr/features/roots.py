@@ -4,7 +4,6 @@ Legend: N roots, F id columns, M number columns.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -47,6 +46,10 @@ class RootColumns:
     def __init__(self, features: FeaturesConfig, zone: ZoneInfo, lookups: Mapping[str, Lookup]) -> None:
         self._features, self._zone = features, zone
         self._events, self._samples = Layout.of_events(features), Layout.of_samples(features)
+        event_ids, sample_ids = ((layout.ids, layout.bags) for layout in (self._events, self._samples))
+        self._no_other_ids = not features.lookup and event_ids == sample_ids
+        kinds = [number.transform for number in features.number.values()]
+        self._transformed = {kind: [place for place, one in enumerate(kinds) if one == kind] for kind in set(kinds)}
         self._lookups = [lookups[name] for name in features.lookup]
         self._ranges = {name: hash_texts(bucket_texts(bucket.at)) for name, bucket in features.bucket.items()}
         self._parts: dict[str, U64] = {part: hash_texts(_PARTS[part]) for part in features.time}
@@ -75,17 +78,22 @@ class RootColumns:
         self._make_ids(fields, time_ms)
         return fields
 
-    def matrices(self, fields: RootFields, n: int) -> tuple[U64, NDArray[np.float32]]:
+    def matrices(self, fields: RootFields, event_ids_NF: U64) -> tuple[U64, NDArray[np.float32]]:
         """Ids and numbers of the samples of N roots: (N, F) and (N, M), the numbers clipped and transformed."""
-        made = {
-            name: transform(clipped(fields.numbers[name], number.clip), number.transform)
-            for name, number in self._features.number.items()
-        }
-        ids = np.empty((n, self._samples.n_ids), np.uint64)
-        numbers = np.empty((n, self._samples.n_numbers), np.float32)
+        n, numbers = len(event_ids_NF), self._features.number
+        raw_NM = np.empty((n, len(numbers)))
+        for place, (name, number) in enumerate(numbers.items()):
+            raw_NM[:, place] = clipped(fields.numbers[name], number.clip)
+        numbers_NM = np.empty((n, self._samples.n_numbers), np.float32)
         with np.errstate(over="ignore"):  # of a vector; see `transform`
-            self._samples.fill(replace(fields, numbers=made), ids, numbers)
-        return ids, numbers
+            for kind, places in self._transformed.items():  # all columns at once: to call costs more than to compute
+                numbers_NM[:, places] = transform(raw_NM[:, places], kind)
+            self._samples.fill_vectors(fields, numbers_NM)
+        if self._no_other_ids:
+            return event_ids_NF, numbers_NM
+        ids_NF = np.empty((n, self._samples.n_ids), np.uint64)
+        self._samples.fill_ids(fields, ids_NF)
+        return ids_NF, numbers_NM
 
     def _make_ids(self, fields: RootFields, time_ms: NDArray[np.int64]) -> None:
         """Add time parts, buckets and crosses."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamctr.idmap import IdMap
 
 I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -34,21 +35,29 @@ class Slots(NamedTuple):
     root: U64  # (S,)
     at_ms: I64  # (S, K)
     final: U8  # (S, K)
-    pending: I64  # (S,): stages behind the root that are not final
-    following: I64  # (Q, S): the next slot in each timer queue
-    free: I64  # (S,): a stack of free slots, `meta[FREE]` of them
+    pending: U8  # (S,): stages behind the root that are not final
+    following: I32  # (Q, S): the next slot in each timer queue
+    free: I32  # (S,): a stack of free slots, `meta[FREE]` of them
 
 
-class Ring(NamedTuple):
-    """A first-in-first-out buffer: events that wait for a parent, or closed roots that are remembered."""
+class Waiting(NamedTuple):
+    """A first-in-first-out ring of events that wait for a parent."""
 
     root: U64
-    stage: I64  # waiting: the stage; remembered: bits of the stages that had happened
-    value: F64  # waiting: what the event carries
+    stage: I64
+    value: F64  # what the event carries
     due_ms: I64
     alive: U8
-    following: I64  # waiting: the next event that waits for the same root, -1 for none
-    last: I64  # waiting: in the first event of a root, the last one
+    following: I64  # the next event that waits for the same root, -1 for none
+    last: I64  # in the first event of a root, the last one
+
+
+class Remembered(NamedTuple):
+    """A first-in-first-out ring of closed roots."""
+
+    root: U64
+    stage: I64  # bits of the stages that had happened
+    due_ms: I64
 
 
 class Rows(NamedTuple):
@@ -80,9 +89,9 @@ class State(NamedTuple):
     heads: I64  # (Q,): first slot of each timer queue, -1 for none
     tails: I64  # (Q,)
     open: IdMap
-    waiting: Ring
+    waiting: Waiting
     waiting_of: IdMap
-    remembered: Ring
+    remembered: Remembered
     remembered_of: IdMap
     counts: I64  # (K, outcomes)
     meta: I64  # scalars, at the places below

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,11 +24,12 @@ from streamctr.join.columns import (
     WAIT_HEAD,
     WAIT_TAIL,
     Joins,
-    Ring,
+    Remembered,
     Rows,
     Slots,
     State,
     Tree,
+    Waiting,
 )
 from streamctr.join.loop import join_events
 from streamctr.ports import Arrays
@@ -36,6 +37,10 @@ from streamctr.samples import FINAL, OBSERVED
 from streamctr.schema import Config, DurationMs, Funnel
 
 Columns = TypeVar("Columns", bound=NamedTuple)
+
+_WIDTHS: Final[dict[str, Any]] = {"root": np.uint64, "value": np.float64, "alive": np.uint8}
+_LINKS: Final = ("following", "last")
+"""Columns of places in the ring; -1 for none."""
 
 
 class JoinConfig(Config):
@@ -77,9 +82,9 @@ class Joiner:
             heads=np.full(queues, -1, np.int64),
             tails=np.full(queues, -1, np.int64),
             open=new_map(8),
-            waiting=_ring(8),
+            waiting=_ring(Waiting, 8),
             waiting_of=new_map(8),
-            remembered=_ring(8),
+            remembered=_ring(Remembered, 8),
             remembered_of=new_map(8),
             counts=np.zeros((stages, len(Outcome)), np.int64),
             meta=meta,
@@ -141,22 +146,26 @@ class Joiner:
         changed: dict[str, Any] = {name: arrays[name].copy() for name in ("heads", "tails", "counts", "meta")}
         for name in ("slots", "open", "waiting", "waiting_of", "remembered", "remembered_of"):
             old = getattr(self._state, name)
-            changed[name] = type(old)(*(arrays[f"{name}.{field}"].copy() for field in old._fields))
+            changed[name] = type(old)(
+                *(arrays[f"{name}.{field}"].astype(column.dtype) for field, column in old._asdict().items())
+            )
         self._state = self._state._replace(**changed)
 
     def _make_room(self, n_events: int) -> None:
-        """At most `chunk_rows` roots open and close in a chunk, and every event may have to wait."""
+        """At most `chunk_rows` roots open and close in a chunk, and every event may open one or have to wait."""
         state, limit = self._state, len(self._state.rows.emit_ms)
-        if state.meta[FREE] < limit:
-            state = state._replace(slots=_grown_slots(state.slots, state.meta, limit))
+        opening = min(limit, n_events)
+        closing = min(limit, self.roots_open + n_events)
+        if state.meta[FREE] < opening:
+            state = state._replace(slots=_grown_slots(state.slots, state.meta, opening))
         if len(state.waiting.root) < state.meta[WAIT_TAIL] - state.meta[WAIT_HEAD] + n_events:
             state = _relaid(state, "waiting", WAIT_HEAD, WAIT_TAIL, n_events)
-        if len(state.remembered.root) < state.meta[CLOSED_TAIL] - state.meta[CLOSED_HEAD] + limit:
-            state = _relaid(state, "remembered", CLOSED_HEAD, CLOSED_TAIL, limit)
+        if len(state.remembered.root) < state.meta[CLOSED_TAIL] - state.meta[CLOSED_HEAD] + closing:
+            state = _relaid(state, "remembered", CLOSED_HEAD, CLOSED_TAIL, closing)
         self._state = state._replace(
-            open=reserve(state.open, limit),
+            open=reserve(state.open, opening),
             waiting_of=reserve(state.waiting_of, n_events),
-            remembered_of=reserve(state.remembered_of, limit),
+            remembered_of=reserve(state.remembered_of, closing),
         )
 
     def _release(self) -> None:
@@ -194,9 +203,9 @@ def _slots(size: int, stages: int, queues: int) -> Slots:
         root=np.zeros(size, np.uint64),
         at_ms=np.zeros((size, stages), np.int64),
         final=np.zeros((size, stages), np.uint8),
-        pending=np.zeros(size, np.int64),
-        following=np.zeros((queues, size), np.int64),
-        free=np.zeros(size, np.int64),
+        pending=np.zeros(size, np.uint8),
+        following=np.zeros((queues, size), np.int32),
+        free=np.zeros(size, np.int32),
     )
 
 
@@ -212,31 +221,26 @@ def _grown_slots(slots: Slots, meta: I64, extra: int) -> Slots:
     return larger
 
 
-def _ring(size: int) -> Ring:
-    return Ring(
-        root=np.zeros(size, np.uint64),
-        stage=np.zeros(size, np.int64),
-        value=np.zeros(size, np.float64),
-        due_ms=np.zeros(size, np.int64),
-        alive=np.zeros(size, np.uint8),
-        following=np.full(size, -1, np.int64),
-        last=np.full(size, -1, np.int64),
-    )
+def _ring(kind: Any, size: int) -> Any:
+    columns: dict[str, Any] = {name: np.zeros(size, _WIDTHS.get(name, np.int64)) for name in kind._fields}
+    for name in {*columns} & {*_LINKS}:
+        columns[name][:] = -1
+    return kind(**columns)
 
 
 def _relaid(state: State, name: str, head_at: int, tail_at: int, extra: int) -> State:
     """The state with the ring `name` in a larger one, its first entry at place 0, and all that points into it moved."""
-    ring: Ring = getattr(state, name)
+    ring: Waiting | Remembered = getattr(state, name)
     ids: IdMap = getattr(state, f"{name}_of")
     head, tail = int(state.meta[head_at]), int(state.meta[tail_at])
     size = len(ring.root)
-    larger = _ring(max(2 * size, tail - head + extra))
+    larger: Waiting | Remembered = _ring(type(ring), max(2 * size, tail - head + extra))
     live = np.arange(head, tail) % size
     for field in ring._fields:
         getattr(larger, field)[: tail - head] = getattr(ring, field)[live]
     moved = np.full(size + 1, -1, np.int64)  # the last place stands for -1, none
     moved[live] = np.arange(tail - head)
-    for column in (larger.following, larger.last, ids.values):
+    for column in (ids.values, *(getattr(larger, link) for link in _LINKS if link in ring._fields)):
         column[:] = moved[column]
     state.meta[head_at], state.meta[tail_at] = 0, tail - head
     changed: dict[str, Any] = {name: larger}

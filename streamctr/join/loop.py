@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from streamctr.events import Outcome
-from streamctr.idmap import find, insert, remove
+from streamctr.idmap import find, insert, near, remove
 from streamctr.join.columns import (
     CLOSED_HEAD,
     CLOSED_TAIL,
@@ -164,13 +164,13 @@ def _forget(state: State, now_ms: int) -> None:
             state.counts[ring.stage[place], _WAITING] -= 1
             state.counts[ring.stage[place], _ORPHAN] += 1
             _unlink(state, place, -1)
-    ring = state.remembered
+    memory = state.remembered
     while meta[CLOSED_HEAD] < meta[CLOSED_TAIL]:
-        place = meta[CLOSED_HEAD] % len(ring.root)
-        if ring.due_ms[place] > now_ms:
+        place = meta[CLOSED_HEAD] % len(memory.root)
+        if memory.due_ms[place] > now_ms:
             break
         meta[CLOSED_HEAD] += 1
-        remove(state.remembered_of, ring.root[place])
+        remove(state.remembered_of, memory.root[place])
 
 
 @inlined
@@ -302,6 +302,15 @@ def _resolve(state: State) -> None:
 
 
 @kernel
+def fetch(state: State, root: U64) -> int:
+    """Have what the loop will ask for at hand: one miss of the cache after another would cost more than the rules."""
+    seen = 0
+    for i in range(len(root)):
+        seen ^= near(state.open, root[i]) ^ near(state.remembered_of, root[i]) ^ near(state.waiting_of, root[i])
+    return seen
+
+
+@kernel
 def join_events(
     state: State,
     event: tuple[I64, I64, U64, F64],
@@ -319,6 +328,7 @@ def join_events(
     time_ms, stage, root, value = event
     meta = state.meta
     i = begin
+    state.rows.slot[0] = fetch(state, root[begin:])
     while True:
         if meta[N_ROWS] + 2 > len(state.rows.emit_ms) or meta[N_JOINS] + 1 > len(state.joins.slot):
             return i, False

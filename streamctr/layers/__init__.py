@@ -1,9 +1,8 @@
 """Torch blocks that models are made of."""
 
-from streamctr.layers.attention import Attention, history_pool
-from streamctr.layers.logits import product_logit
+from streamctr.layers.attention import Attention
+from streamctr.layers.blas import HAS_BF16
+from streamctr.layers.logits import chain_loss
 from streamctr.layers.mlp import Towers
-from streamctr.layers.pooling import POOLS, Pooled, max_pool, mean_pool, sum_pool
 
-__all__ = ["POOLS", "Attention", "Pooled", "Towers", "history_pool", "max_pool", "mean_pool", "product_logit"]
-__all__ += ["sum_pool"]
+__all__ = ["HAS_BF16", "Attention", "Towers", "chain_loss"]

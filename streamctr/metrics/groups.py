@@ -83,9 +83,18 @@ def open_buckets(groups: Groups) -> list[tuple[int, int]]:
     return sorted(zip(numbers.tolist(), groups.buckets.values[taken].tolist(), strict=True))
 
 
+@kernel
+def _clear(counts: NDArray[np.int64]) -> None:
+    """Write zeros only where there are none: pages of zeros stay untouched."""
+    for place in range(len(counts)):
+        if counts[place] != 0:
+            counts[place] = 0
+
+
 def close_bucket(groups: Groups, number: int, group: int) -> None:
     """Forget a bucket; its group is free for another."""
-    for column in (groups.bins_GH2B[group], groups.sums_GH[group], groups.slices_GFVH[group]):
-        column[column != 0] = 0
+    _clear(groups.bins_GH2B[group].reshape(-1))
+    groups.sums_GH[group] = 0
+    groups.slices_GFVH[group] = 0
     remove(groups.buckets, np.int64(number).astype(np.uint64))
     groups.free_G[groups.buckets.n_keys[0]] = group

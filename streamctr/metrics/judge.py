@@ -3,13 +3,14 @@
 Legend: N rows, K stages, S = K - 1 stages behind the root, H heads, F id features.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamctr.errors import ConfigError
-from streamctr.hashing import MISSING_ID, U64, combine
+from streamctr.hashing import MISSING_ID, U64
 from streamctr.heads import heads
 from streamctr.idmap import insert
 from streamctr.metrics.config import MetricsConfig
@@ -24,7 +25,7 @@ from streamctr.metrics.groups import (
     with_more_buckets,
 )
 from streamctr.metrics.judging import Plan, Rows, judge_all
-from streamctr.metrics.pending import SLICES, Seen, hold, new_pending, with_room
+from streamctr.metrics.pending import SLICES, Seen, hold, lives, new_pending, with_room
 from streamctr.names import Names
 from streamctr.ports import Arrays
 from streamctr.samples import ABSENT, FINAL, SampleBatch
@@ -96,7 +97,7 @@ class Judge:
             "steps": steps,
             "skipped_steps": skipped,
             "judged": self._figures(TOTAL),
-            "judged_from": self._since(self._figures(FROM)),
+            "judged_from": self._since(self._figures),
             "open_roots": int(self._pending.ids.n_keys[0]),
             "unscored": int(self._groups.unscored[0]),
             "buckets": final,
@@ -106,13 +107,13 @@ class Judge:
         """`judged` and `slices` over the whole run, and the same from `metrics.from` on (None where it is not set)."""
         return {
             "judged": self._figures(TOTAL),
-            "judged_from": self._since(self._figures(FROM)),
+            "judged_from": self._since(self._figures),
             "slices": self._slices(TOTAL),
-            "slices_from": self._since(self._slices(FROM)),
+            "slices_from": self._since(self._slices),
         }
 
-    def _since(self, value: dict[str, Any]) -> dict[str, Any] | None:
-        return None if self._config.from_ms is None else value
+    def _since(self, of: Callable[[int], dict[str, Any]]) -> dict[str, Any] | None:
+        return None if self._config.from_ms is None else of(FROM)
 
     def _figures(self, group: int) -> dict[str, Figure]:
         sums_H, bins_H2B = self._groups.sums_GH[group], self._groups.bins_GH2B[group]
@@ -199,5 +200,7 @@ class Judge:
 
 
 def _lives(rows: SampleBatch) -> U64:
-    """Roots by id and time, (N,): an id that comes again after it was forgotten is another root."""
-    return combine([rows.root, rows.at_ms[:, 0].view(np.uint64)])
+    """Of each row, by what its root is known here, (N,)."""
+    life_N = np.empty(len(rows), np.uint64)
+    lives(rows.root, rows.at_ms[:, 0].view(np.uint64), life_N)
+    return life_N

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamctr.hashing import U64
+from streamctr.hashing import U64, mix_one
 from streamctr.idmap import IdMap, find, insert, new_map, remove, reserve
 from streamctr.kernel import kernel
 
@@ -47,6 +47,13 @@ def _slice_of(seen: Seen, field: int, value: np.uint64) -> int:
         seen.values_FV[field, count] = value
         seen.count_F[field] += 1
     return int(count)
+
+
+@kernel
+def lives(root_N: U64, root_ms_N: U64, life_N: U64) -> None:
+    """Roots by id and time, as `combine` has them: an id that comes again after it was forgotten is another root."""
+    for row in range(len(root_N)):
+        life_N[row] = mix_one(np.uint64(mix_one(root_N[row]) ^ root_ms_N[row]))
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""ESMM (Ma et al., SIGIR 2018): conversions learned over all impressions. Legend: B rows, S stages, W width."""
+"""ESMM (Ma et al., SIGIR 2018): conversions learned over all impressions. Legend: B rows, S stages."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from streamctr.errors import ConfigError
-from streamctr.layers import Towers, history_pool, product_logit
+from streamctr.layers import Attention, Towers, chain_loss
 from streamctr.models.port import InputShape, ModelInput, Targets
 from streamctr.schema import Config, FeaturesConfig, Funnel
 
@@ -47,30 +47,21 @@ class Esmm(nn.Module):
 
     def __init__(self, config: EsmmConfig, shape: InputShape, bias_S: torch.Tensor, generator: torch.Generator) -> None:
         super().__init__()
-        columns = shape.ids + sum(history.columns for history in shape.histories)
-        inputs = columns * shape.width + shape.numbers + shape.flags
-        self.towers = Towers(inputs, config.towers, bias_S, generator)
-        self.pools = nn.ModuleList(
-            history_pool(history.pool, history.targets, history.steps, shape.width, generator)
-            for history in shape.histories
+        pooled = [len(history.targets) * shape.width for history in shape.sequences]
+        self.towers = Towers(shape.looked + shape.dense + sum(pooled), config.towers, bias_S, generator)
+        self.attention = nn.ModuleList(
+            Attention(inputs, history.steps, generator) for inputs, history in zip(pooled, shape.sequences, strict=True)
         )
 
     def forward(self, x: ModelInput) -> torch.Tensor:
         """Conditional logits (B, S)."""
         pooled = (
-            pool(history.values_BTCW, history.mask_BT, x.ids_BFW).flatten(1)
-            for pool, history in zip(self.pools, x.histories, strict=True)
+            attend(history.keys_PD, history.length_B, history.root_BD)
+            for attend, history in zip(self.attention, x.sequences, strict=True)
         )
-        logits_BS: torch.Tensor = self.towers(
-            torch.cat((x.ids_BFW.flatten(1), x.numbers_BM, x.missing_BM, *pooled), dim=1)
-        )
+        logits_BS: torch.Tensor = self.towers(x.looked_BX, x.dense_BM, *pooled)
         return logits_BS
 
     def loss(self, logits_BS: torch.Tensor, targets: Targets) -> torch.Tensor:
         """Weighted cross-entropy of every stage over the entire space, in logits (eq. 3), summed."""
-        paths = [logits_BS[:, 0]]
-        for stage in range(1, logits_BS.shape[1]):
-            paths.append(product_logit(paths[-1], logits_BS[:, stage]))
-        return nn.functional.binary_cross_entropy_with_logits(
-            torch.stack(paths, dim=1), targets.labels_BS, weight=targets.entire_BS, reduction="sum"
-        )
+        return chain_loss(logits_BS, targets.labels_BS, targets.entire_BS)

@@ -1,4 +1,4 @@
-"""Logistic regression: one weight per id and head. Legend: B rows, S stages, F ids, M numbers, C columns."""
+"""Logistic regression: one weight per id and head. Legend: B rows, S stages, C columns."""
 
 from typing import Literal
 
@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from streamctr.errors import ConfigError
-from streamctr.layers import POOLS
 from streamctr.models.port import InputShape, ModelInput, Targets
 from streamctr.schema import Config, FeaturesConfig, Funnel
 
@@ -44,17 +43,14 @@ class Lr(nn.Module):
 
     def __init__(self, shape: InputShape, bias_S: torch.Tensor) -> None:
         super().__init__()
-        self.numbers = nn.Parameter(torch.zeros(len(bias_S), shape.numbers + shape.flags))
-        self._pools = [POOLS[history.pool] for history in shape.histories if history.pool != "attention"]
+        self.numbers = nn.Parameter(torch.zeros(len(bias_S), shape.dense))
         self.bias = nn.Parameter(bias_S.clone())
 
     def forward(self, x: ModelInput) -> torch.Tensor:
         """Conditional logits (B, S)."""
-        numbers_BM = torch.cat((x.numbers_BM, x.missing_BM), dim=1)
-        logits_BS = nn.functional.linear(numbers_BM, self.numbers, self.bias) + x.ids_BFW.sum(1)
-        for pool, history in zip(self._pools, x.histories, strict=True):
-            logits_BS = logits_BS + pool(history.values_BTCW, history.mask_BT).sum(1)
-        return logits_BS
+        rows, weights = x.looked_BX.shape
+        weights_BCS = x.looked_BX.view(rows, weights // len(self.bias), len(self.bias))
+        return nn.functional.linear(x.dense_BM, self.numbers, self.bias) + weights_BCS.sum(1)
 
     def loss(self, logits_BS: torch.Tensor, targets: Targets) -> torch.Tensor:
         """Weighted cross-entropy of every conditional head, summed."""

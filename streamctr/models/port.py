@@ -1,4 +1,5 @@
-"""What a model reads and offers. Legend: B rows, S stages behind the root, F ids, M numbers, T steps, C columns."""
+"""What a model reads and offers. Legend: B rows, S stages behind the root, M numbers,
+P behaviours of all rows, W width, D numbers of a behaviour, X numbers that were looked up."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -17,11 +18,6 @@ class HistoryShape:
     steps: int
     targets: tuple[int, ...]
     pool: Pool | Literal["attention"] = "mean"
-
-    @property
-    def columns(self) -> int:
-        """How many ids a behaviour has."""
-        return len(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +51,47 @@ class InputShape:
         flags = len(features.number) + len(features.vector)
         return cls(len(features.tables), features.number_columns, flags, width, histories)
 
+    @property
+    def looked(self) -> int:
+        """Columns of `ModelInput.looked_BX`."""
+        pooled = sum(len(history.targets) for history in self.histories if history.pool != "attention")
+        return self.width * (self.ids + pooled)
+
+    @property
+    def dense(self) -> int:
+        """Columns of `ModelInput.dense_BM`."""
+        return self.numbers + self.flags
+
+    @property
+    def sequences(self) -> tuple[HistoryShape, ...]:
+        """The histories that a model combines itself."""
+        return tuple(history for history in self.histories if history.pool == "attention")
+
 
 @dataclass(frozen=True, slots=True)
 class SequenceInput:
-    """A history: numbers of its ids, zeros at steps that the mask (1 or 0) leaves out."""
+    """A history that a model combines itself, one row's behaviours behind the other's, oldest first."""
 
-    values_BTCW: torch.Tensor
-    mask_BT: torch.Tensor
+    keys_PD: torch.Tensor
+    """Of each behaviour, the numbers of the ids it consists of, side by side."""
+    length_B: torch.Tensor
+    """How many of them each row has, int32."""
+    root_BD: torch.Tensor
+    """The root's own numbers of the same fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """A batch as a model sees it: looked-up ids, then pooled bags; numbers, then vectors; flags (1: missing).
+    """A batch as a model sees it.
 
-    `missing_BM` has a flag for each number, then one for each vector.
+    `looked_BX` has W numbers for every id, then for every bag, then for every field of the histories that are pooled.
+    `dense_BM` are numbers, then vectors, then a flag (1: missing) for each number and vector. Both lie side by side in
+    memory.
     """
 
-    ids_BFW: torch.Tensor
-    numbers_BM: torch.Tensor
-    missing_BM: torch.Tensor
-    histories: tuple[SequenceInput, ...]
+    looked_BX: torch.Tensor
+    dense_BM: torch.Tensor
+    sequences: tuple[SequenceInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Save, load, verify, retain. Written aside, fsynced, renamed: a kill at any moment leaves the last good one whole."""
 
-import errno
 import os
 import re
 import shutil
@@ -11,19 +10,20 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-import xxhash
+from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from streamctr.errors import SnapshotError, room_for
 from streamctr.ports import Arrays
 from streamctr.schema import Config, DurationMs
+from streamctr.snapshot.arrays import checksum, load_file, save_file
 
 FORMAT: Final = 2
 _ARRAYS: Final = "state.safetensors"
 _MANIFEST: Final = "manifest.json"
 _ASIDE: Final = ".writing"
+_SOME: Final = 1 << 18
+"""Values that are looked at together, so that what is found stays in the cache."""
 _NAME: Final = re.compile(r"(?:e(\d{5,})-)?(\d{12})(?:-(\d\d+))?")
 _LEFT: Final = re.compile(rf"{re.escape(_ASIDE)}(?:-e(\d{{5,}}))?")
 
@@ -67,6 +67,8 @@ class SnapshotStore:
     ) -> str:
         """Write a snapshot and return its name, which sorts by its epoch and by how much was read.
 
+        `write`, `count` and `settle` do it in steps, of which the first and the last may run beside other things.
+
         Args:
             events_read: its name; a later one of the same number comes behind it.
             arrays: the state.
@@ -78,31 +80,60 @@ class SnapshotStore:
             SnapshotError: a weight is not finite; nothing is written.
             DiskFullError: there is no room; nothing is left of it.
         """
+        name = self.count(lambda: self.write(events_read, arrays, about, finite), commit)
+        self.settle(name)
+        return name
+
+    def write(self, events_read: int, arrays: Arrays, about: dict[str, Any], finite: Iterable[str]) -> str:
+        """1. Write a snapshot, on disk on return, that does not count yet; the name that it will have.
+
+        Raises:
+            StreamctrError: as `save`.
+        """
         for key in finite:
-            if not np.isfinite(arrays[key]).all():
+            if not _is_finite(arrays[key]):
                 raise SnapshotError(
                     f"{key} holds a value that is not finite: no snapshot is written, the last one stays"
                 )
         name = self._free_name(events_read)
-        aside = self._folder / (f"{_ASIDE}-e{self._epoch:05d}" if self._epoch else _ASIDE)
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(self._aside, ignore_errors=True)
         try:
-            with room_for(aside):
-                self._write(aside, name, arrays, about)
+            with room_for(self._aside):
+                self._write(name, arrays, about)
+        except BaseException:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            raise
+        return name
+
+    def count(self, written: Callable[[], str], commit: Callable[[], None]) -> str:
+        """Have a snapshot count that was written; its name.
+
+        Args:
+            written: gives what `write` gave, or raises what it raised.
+            commit: as for `save`.
+        """
+        try:
+            name = written()
             # 2. only now it may count
             commit()
             # 3. only now it counts
-            os.rename(aside, self._folder / name)
+            os.rename(self._aside, self._folder / name)
         except FileNotFoundError:
             commit()  # a later owner clears away what those before it left unfinished: this says that there is one
             raise
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(self._aside, ignore_errors=True)
             raise
-        _sync(self._folder)
-        # 4. only now older ones go
-        self._clear_away(name)
         return name
+
+    def settle(self, name: str) -> None:
+        """Have it stay whatever happens to the machine. 4. Only then older ones go."""
+        _sync(self._folder)
+        self._clear_away(name)
+
+    @property
+    def _aside(self) -> Path:
+        return self._folder / (f"{_ASIDE}-e{self._epoch:05d}" if self._epoch else _ASIDE)
 
     def _clear_away(self, name: str) -> None:
         """Delete all but the newest ones; one that does not verify may sort behind `name`, and a later owner's stay."""
@@ -113,16 +144,12 @@ class SnapshotStore:
             if (left := _LEFT.fullmatch(path.name)) and int(left[1] or 0) < self._epoch:
                 shutil.rmtree(path, ignore_errors=True)  # its owner was killed over it
 
-    def _write(self, aside: Path, name: str, arrays: Arrays, about: dict[str, Any]) -> None:
-        """1. the arrays, then what says that they are whole."""
+    def _write(self, name: str, arrays: Arrays, about: dict[str, Any]) -> None:
+        """The arrays, then what says that they are whole."""
+        aside = self._aside
         aside.mkdir(parents=True)
-        try:
-            save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, aside / _ARRAYS)
-        except SafetensorError as error:
-            raise _as_os_error(error, aside / _ARRAYS) from None
-        _sync(aside / _ARRAYS)
-        checksum = _checksum(aside / _ARRAYS)
-        manifest = {"format": FORMAT, "name": name, "about": about, "xxh3_128": {_ARRAYS: checksum}}
+        checksums = {_ARRAYS: save_file(arrays, aside / _ARRAYS)}
+        manifest = {"format": FORMAT, "name": name, "about": about, "xxh3_128": checksums}
         (aside / _MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         _sync(aside / _MANIFEST)
         _sync(aside)
@@ -160,13 +187,13 @@ class SnapshotStore:
         manifest = self.manifest(name)
         for file, wanted in manifest["xxh3_128"].items():
             path = self._folder / name / file
-            came = _checksum(path) if path.is_file() else "no such file"
+            came = checksum(path) if path.is_file() else "no such file"
             if came != wanted:
                 raise SnapshotError(f"snapshot {name}: {file} should have checksum {wanted} but has {came}")
         return manifest
 
     def load(self, name: str) -> Snapshot:
-        """Verify, then read.
+        """Verify, then give arrays that are read-only views of the file.
 
         Raises:
             SnapshotError: it does not verify.
@@ -197,18 +224,9 @@ def _place(name: str) -> tuple[int, ...]:
     return tuple(int(part or 0) for part in found.groups())
 
 
-def _as_os_error(error: SafetensorError, path: Path) -> OSError:
-    """What the file system said, which safetensors puts into words."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
-
-
-def _checksum(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+def _is_finite(array: NDArray[Any]) -> bool:
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[begin : begin + _SOME]).all() for begin in range(0, len(flat), _SOME))
 
 
 def _sync(path: Path) -> None:

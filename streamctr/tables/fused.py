@@ -1,29 +1,41 @@
-"""All tables of one width, stacked. Legend: N samples, T steps, C columns, W width, R rows, U distinct rows."""
+"""All tables of one width, stacked. Legend: N samples, P items, C columns, W width, R rows, L room for learned rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from streamctr.errors import ConfigError
 from streamctr.hashing import U64, hash_text, mix
 from streamctr.ports import Arrays
+from streamctr.schema.features import Pool
 from streamctr.tables import kernels
 from streamctr.tables.config import TablesConfig
+from streamctr.tables.kernels import F32, I64, Columns, Draw, Store, Sums
+
+_HOW: Final[dict[Pool, int]] = {"sum": kernels.SUM, "mean": kernels.MEAN, "max": kernels.MAX}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where numbers came from: a slot a column of each sample, or of each of its items."""
+
+    slots: I64
+    """(N, C), or (P, C)."""
+    columns: Columns
+    begin_N: I64 | None = None
+    """Where each sample's items begin, and where the last one's end, (N + 1,)."""
+    how: int = kernels.EACH
 
 
 @dataclass(frozen=True, slots=True)
 class RowGradients:
-    """The gradient of every row that a batch touched, summed in the order of the batch."""
+    """The gradient of the numbers that a look gave: from column `start` on, as many columns as it wrote."""
 
-    rows_U: NDArray[np.int64]
-    sums_UW: NDArray[np.float32]
-    power_U: NDArray[np.float64]
-    """Mean square of each row's gradient."""
-    finite: bool
+    places: Places
+    grads_NX: F32
+    start: int = 0
 
 
 class FusedTable:
@@ -33,11 +45,14 @@ class FusedTable:
     anything, and the order of first touch does not matter.
 
     >>> table = FusedTable(TablesConfig(rows=8), ("video", "author"), width=4, init_std=0.1, seed=0)
-    >>> rows_NTC = table.rows(np.array([[7, 9]], np.uint64), np.array([0, 1]))
-    >>> numbers_NTCW = torch.zeros(1, 1, 2, 4)
-    >>> table.gather(rows_NTC, numbers_NTCW)
+    >>> numbers_ND = np.empty((1, 8), np.float32)
+    >>> places = table.look(np.array([[7, 9]], np.uint64), table.columns([0, 1]), numbers_ND)
     >>> len(table)
     0
+    >>> table.admit([places])
+    >>> table.update([RowGradients(places, np.ones((1, 8), np.float32))])
+    >>> len(table)
+    2
     """
 
     def __init__(self, config: TablesConfig, features: tuple[str, ...], width: int, init_std: float, seed: int) -> None:
@@ -52,16 +67,17 @@ class FusedTable:
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         salts = np.array([hash_text(name) for name in names], np.uint64)
         places = np.array([names.index(table) for table in tables], np.int64)
-        self.width = width
-        self._columns = salts[places], starts[places], sizes[places]
-        self._draw = starts[:-1], mix(salts ^ mix(np.array([seed], np.uint64))), float(init_std)
-        self._step = config.lr, config.eps, config.decay, config.initial_accumulator
+        self.width, self._parts = width, 1
+        self._columns = Columns(salts[places], starts[places], sizes[places], np.zeros(len(places), np.int64))
+        self._draw = Draw(starts[:-1], mix(salts ^ mix(np.array([seed], np.uint64))), float(init_std))
+        self._step = config.lr, config.eps, config.decay
+        self._initial = config.initial_accumulator
         self._allocate(int(starts[-1]))
 
     def _allocate(self, rows: int) -> None:
-        self._slot_R = np.zeros(rows, np.int32)
-        self._weights_RW = np.zeros((rows, self.width), np.float32)
-        self._accumulator_R = np.zeros(rows, np.float32)
+        zeros = np.zeros(rows, np.int32), np.zeros(rows, np.int64)
+        self._store = Store(*zeros, np.zeros((rows, self.width), np.float32), np.zeros(rows, np.float32))
+        self._sums = self._new_sums(0)
         self._learned = 0
 
     def __len__(self) -> int:
@@ -71,67 +87,111 @@ class FusedTable:
     @property
     def places(self) -> int:
         """Number of rows that all tables have room for."""
-        return len(self._slot_R)
+        return len(self._store.slot_R)
 
     def bytes(self) -> int:
         """Size in bytes of the learned rows: what `state` holds."""
         return self._learned * (4 * self.width + 4 + 8)
 
-    def rows(
-        self, ids: U64, columns: NDArray[np.int64], length_N: NDArray[np.integer[Any]] | None = None
-    ) -> NDArray[np.int64]:
-        """Rows (N, T, C) of ids (N, C), with T = 1, or (N, T, C); `columns` (C,) are places in `features`.
+    def share_out(self, parts: int, items: Sequence[float]) -> None:
+        """Look up and learn in so many parts from now on, each for a core of its own; what comes out is the same.
 
-        A bag's items are steps of one column. Steps at and behind `length_N` have row -1: their numbers are 0 and they
-        learn nothing.
+        Learning is parted by table: `items` is how many ids each feature has in a sample, about.
         """
-        ids_NTC = ids[:, None, :] if ids.ndim == 2 else ids
-        n, steps, _ = ids_NTC.shape
-        lengths = np.full(n, steps, np.int64) if length_N is None else length_N.astype(np.int64)
-        salts, starts, sizes = self._columns
-        rows_NTC = np.empty(ids_NTC.shape, np.int64)
-        kernels.find_rows(ids_NTC, lengths, salts[columns], starts[columns], sizes[columns], rows_NTC)
-        return rows_NTC
+        load_P, of_table = np.zeros(parts), self._columns.starts_C
+        weights = {int(start): sum(np.array(items)[of_table == start]) for start in np.unique(of_table)}
+        for start, weight in sorted(weights.items(), key=lambda table: -table[1]):
+            least = int(load_P.argmin())
+            self._columns.part_C[of_table == start] = least
+            load_P[least] += weight
+        self._parts = parts
+        self._sums = self._new_sums(0)
 
-    def gather(self, rows_NTC: NDArray[np.int64], out_BTCW: torch.Tensor) -> None:
-        """Write the rows' numbers into contiguous `out_BTCW`; zeros into what lies behind the first N samples."""
-        out_BTCW[len(rows_NTC) :].zero_()
-        out_PW = out_BTCW[: len(rows_NTC)].numpy().reshape(-1, self.width)
-        kernels.gather(rows_NTC.reshape(-1), self._slot_R, self._weights_RW, self._draw, out_PW)
+    def columns(self, features: Sequence[int]) -> Columns:
+        """The columns of ids of these places in `features`, as `look` wants them."""
+        places = np.array(features, np.int64)
+        salts, starts, sizes, part = self._columns
+        return Columns(salts[places], starts[places], sizes[places], part[places])
 
-    def sum_gradients(self, rows: Sequence[NDArray[np.int64]], grads: Sequence[NDArray[np.float32]]) -> RowGradients:
-        """Sum the gradients of equal rows over all groups; grads (N, T, C, W) may be views with strides of 0."""
-        places = sum(group.size for group in rows)
-        cells_H = np.zeros(1 << (2 * places).bit_length(), np.int32)
-        distinct = np.empty(places, np.int64)
-        slots = [np.empty(group.shape, np.int32) for group in rows]
-        found = 0
-        for group, slot in zip(rows, slots, strict=True):
-            found = kernels.number_rows(group.reshape(-1), cells_H, distinct, found, slot.reshape(-1))
-        sums_UW, power_U = np.zeros((found, self.width), np.float32), np.empty(found, np.float64)
-        for slot, grad in zip(slots, grads, strict=True):
-            kernels.add_gradients(slot, grad, sums_UW)
-        return RowGradients(distinct[:found], sums_UW, power_U, kernels.mean_squares(sums_UW, power_U))
+    def rows(self, ids_PC: U64, columns: Columns) -> I64:
+        """The row of each id, (P, C)."""
+        rows_PC = np.empty(ids_PC.shape, np.int64)
+        kernels.find_rows(ids_PC, columns, rows_PC)
+        return rows_PC
 
-    def update(self, gradients: RowGradients) -> None:
-        """One row-wise Adagrad step on the touched rows; new ones come to be here."""
-        summed = gradients.rows_U, gradients.sums_UW, gradients.power_U
-        store = self._weights_RW, self._accumulator_R
-        self._learned = kernels.adagrad_rows(summed, self._slot_R, store, self._learned, self._draw, self._step)
+    def look(self, ids_NC: U64, columns: Columns, out_NX: F32) -> Places:
+        """Write the numbers of every id, those of a sample side by side in its first C W columns."""
+        slots_NC = self._slots(ids_NC, columns)
+        kernels.gather(slots_NC, self._store, self._draw, out_NX, 0, self._parts)
+        return Places(slots_NC, columns)
+
+    def pool(self, items: tuple[U64, I64], columns: Columns, how: Pool, out_NX: F32, start: int = 0) -> Places:
+        """Write each sample's items combined, zeros where there is none, into C W columns from `start` on.
+
+        `items` are ids (P, C), one sample's behind the other's, and where each sample's begin, (N + 1,).
+        """
+        slots_PC, begin_N = self._slots(items[0], columns), items[1]
+        kernels.pool((slots_PC, begin_N), _HOW[how], self._store, self._draw, (out_NX, start), self._parts)
+        return Places(slots_PC, columns, begin_N, _HOW[how])
+
+    def admit(self, looked: Sequence[Places]) -> None:
+        """Let the rows of these places that nobody learned come to be: as a look gave them."""
+        for places in looked:
+            self._learned = kernels.admit(places.slots, self._store, self._draw, self._learned, self._initial)
+
+    def update(self, gradients: Sequence[RowGradients]) -> None:
+        """One row-wise Adagrad step on the touched rows, all of which must have been admitted.
+
+        Gradients of equal rows are summed in the order given, whatever the parts.
+        """
+        sums = self._cleared(sum(gradient.places.slots.size for gradient in gradients))
+        for gradient in gradients:
+            places, grads = gradient.places, (gradient.grads_NX, gradient.start)
+            if places.begin_N is None:
+                kernels.add_each(places.slots, places.columns.part_C, grads, sums)
+            else:
+                items = places.slots, places.begin_N, places.columns.part_C
+                kernels.add_pooled(items, places.how, grads, sums, self._store.weights_LW)
+        kernels.adagrad_rows(sums, self._store, self._step)
 
     def state(self) -> Arrays:
-        """The learned rows: `rows` (sorted places), `weights` and `accumulator`."""
-        rows = np.flatnonzero(self._slot_R)
-        slots = self._slot_R[rows] - 1
-        return {"rows": rows, "weights": self._weights_RW[slots], "accumulator": self._accumulator_R[slots]}
+        """The learned rows as views, in the order in which they came: `rows` (places), `weights`, `accumulator`."""
+        learned = slice(0, self._learned)
+        rows = self._store.place_L[learned]
+        rows.flags.writeable = False  # once learned, a row stays where it is
+        return {
+            "rows": rows,
+            "weights": self._store.weights_LW[learned],
+            "accumulator": self._store.accumulator_L[learned],
+        }
 
     def restore(self, arrays: Arrays) -> None:
-        """Hold these rows and no other."""
-        self._allocate(len(self._slot_R))
+        """Hold these rows and no other, in whatever order they come."""
+        self._allocate(self.places)
         self._learned = len(arrays["rows"])
-        self._slot_R[arrays["rows"]] = np.arange(1, self._learned + 1)
-        self._weights_RW[: self._learned] = arrays["weights"]
-        self._accumulator_R[: self._learned] = arrays["accumulator"]
+        self._store.slot_R[arrays["rows"]] = np.arange(1, self._learned + 1)
+        self._store.place_L[: self._learned] = arrays["rows"]
+        self._store.weights_LW[: self._learned] = arrays["weights"]
+        self._store.accumulator_L[: self._learned] = arrays["accumulator"]
+
+    def _slots(self, ids_PC: U64, columns: Columns) -> I64:
+        slots_PC = np.empty(ids_PC.shape, np.int64)
+        kernels.find_slots(ids_PC, columns, self._store, slots_PC, self._parts)
+        return slots_PC
+
+    def _cleared(self, places: int) -> Sums:
+        """Nothing, with room for the rows of so many places."""
+        if self._sums.slot_PU.shape[1] < places:
+            self._sums = self._new_sums(places)
+        self._sums.count_P8[:] = 0
+        self._sums.cells_PH[:] = 0
+        return self._sums
+
+    def _new_sums(self, places: int) -> Sums:
+        size = self._parts, places
+        cells_PH = np.zeros((self._parts, 1 << places.bit_length()), np.int32)
+        sums_PUW = np.empty((*size, self.width), np.float32)
+        return Sums(np.zeros((self._parts, 8), np.int64), np.empty(size, np.int64), sums_PUW, cells_PH)
 
 
 def _tables_of(config: TablesConfig, features: tuple[str, ...]) -> tuple[str, ...]:

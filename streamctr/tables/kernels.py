@@ -1,146 +1,323 @@
 """The loops over rows of a fused table.
 
 Learned rows stand in a store in the order in which they were first learned, so that memory holds no gaps and rows that
-are met often stand together; `slot_R` says where, counted from 1, and 0 for rows that nobody learned.
-Legend: N samples, T steps, C columns (ids have T = 1), P = N T C places, U distinct rows, R rows, W width, K tables.
+are met often stand together; `slot_R` says where, counted from 1, and 0 for rows that nobody learned. A look gives each
+id its slot, counted from 0, or -1 - row where nobody learned the row; `admit` makes slots of these.
+Legend: N samples, P items of bags or histories, C columns, W width, D = C W, R rows, L room for learned rows, K tables,
+U distinct rows of a batch.
 """
 
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
 from streamctr.hashing import GOLDEN, U64, mix_one
-from streamctr.kernel import kernel
+from streamctr.kernel import inlined, kernel, side_by_side
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
 _SHIFT: Final = np.uint64(11)
 _SPREAD: Final = 2.0 * 3.0**0.5 * 2.0**-53
 _SQRT3: Final = 3.0**0.5
-_LARGEST: Final = 2.0**120
+
+EACH, SUM, MEAN, MAX = range(4)
+"""How the items of a sample are combined; EACH: they are not, every one has numbers of its own."""
+
+
+class Columns(NamedTuple):
+    """Of which table each column is, what rows that has, and whose part they are when they are learned."""
+
+    salts_C: U64
+    starts_C: I64
+    sizes_C: U64
+    part_C: I64
+
+
+class Draw(NamedTuple):
+    """How new rows are drawn."""
+
+    starts_K: I64
+    keys_K: U64
+    std: float
+
+
+class Store(NamedTuple):
+    """The learned rows, and where each stands."""
+
+    slot_R: I32
+    place_L: I64
+    weights_LW: F32
+    accumulator_L: F32
+
+
+class Sums(NamedTuple):
+    """Gradients of distinct rows, parted by table: their slots, with their sums in order of first touch.
+
+    What one part writes lies apart from what another one does: two cores that write near each other would wait.
+    """
+
+    count_P8: I64  # in the first place
+    slot_PU: I64
+    sums_PUW: F32
+    cells_PH: I32  # open addressing by slot: where it stands, counted from 1; 2^k of them
 
 
 @kernel
-def find_rows(ids_NTC: U64, length_N: I64, salts_C: U64, starts_C: I64, sizes_C: U64, rows_NTC: I64) -> None:
-    """Row of every id in its column's table; -1 at steps behind a sample's length."""
-    n, steps, columns = ids_NTC.shape
-    for i in range(n):
-        length = length_N[i]
-        for t in range(steps):
-            for c in range(columns):
-                if t < length:
-                    place = np.uint64(mix_one(np.uint64(ids_NTC[i, t, c] ^ salts_C[c])) % sizes_C[c])
-                    rows_NTC[i, t, c] = starts_C[c] + np.int64(place)
-                else:
-                    rows_NTC[i, t, c] = -1
+def find_rows(ids_PC: U64, columns: Columns, rows_PC: I64) -> None:
+    """Row of every id in its column's table."""
+    for p in range(len(ids_PC)):
+        for c in range(ids_PC.shape[1]):
+            place = np.uint64(mix_one(np.uint64(ids_PC[p, c] ^ columns.salts_C[c])) % columns.sizes_C[c])
+            rows_PC[p, c] = columns.starts_C[c] + np.int64(place)
 
 
-@kernel
-def draw_row(row: int, starts_K: I64, keys_K: U64, std: float, out_W: F32) -> None:
-    """A new row: uniform with deviation `std`, a pure function of (key of its table, its place there)."""
-    table = len(starts_K) - 1
-    while starts_K[table] > row:
+@inlined
+def _drawn(row: int, draw: Draw) -> np.uint64:
+    """From where on the numbers of a row are drawn."""
+    table = len(draw.starts_K) - 1
+    while draw.starts_K[table] > row:
         table -= 1
-    state = mix_one(np.uint64(keys_K[table] ^ np.uint64(row - starts_K[table])))
+    return mix_one(np.uint64(draw.keys_K[table] ^ np.uint64(row - draw.starts_K[table])))
+
+
+@kernel
+def draw_row(row: int, draw: Draw, out_W: F32) -> None:
+    """A new row: uniform with deviation `std`, a pure function of (key of its table, its place there)."""
+    state = _drawn(row, draw)
     for w in range(len(out_W)):
-        bits = mix_one(state) >> _SHIFT
-        out_W[w] = std * (np.float64(bits) * _SPREAD - _SQRT3)
+        out_W[w] = draw.std * (np.float64(mix_one(state) >> _SHIFT) * _SPREAD - _SQRT3)
         state = np.uint64(state + GOLDEN)
 
 
 @kernel
-def gather(rows_P: I64, slot_R: I32, weights_RW: F32, draw: tuple[I64, U64, float], out_PW: F32) -> None:
-    """Numbers of every row: learned ones as they are, others as they would be drawn, zeros for -1."""
-    width = weights_RW.shape[1]
-    for p in range(len(rows_P)):
-        row = rows_P[p]
-        if row < 0:
-            for w in range(width):
-                out_PW[p, w] = 0.0
-        elif slot_R[row] == 0:
-            draw_row(row, draw[0], draw[1], draw[2], out_PW[p])
-        else:
-            slot = slot_R[row] - 1
-            for w in range(width):
-                out_PW[p, w] = weights_RW[slot, w]
+def add_drawn(row: int, draw: Draw, how: int, out_W: F32) -> None:
+    """Combine a new row with what stands there."""
+    state = _drawn(row, draw)
+    for w in range(len(out_W)):
+        value = np.float32(draw.std * (np.float64(mix_one(state) >> _SHIFT) * _SPREAD - _SQRT3))
+        out_W[w] = max(out_W[w], value) if how == MAX else out_W[w] + value
+        state = np.uint64(state + GOLDEN)
+
+
+@inlined
+def _add_learned(row_W: F32, how: int, out_W: F32) -> None:
+    """Combine a learned row with what stands there."""
+    if how == MAX:
+        for w in range(len(out_W)):
+            out_W[w] = max(out_W[w], row_W[w])
+    else:
+        for w in range(len(out_W)):
+            out_W[w] += row_W[w]
+
+
+@side_by_side
+def find_slots(ids_PC: U64, columns: Columns, store: Store, slots_PC: I64, parts: int) -> None:
+    """Slot of every id, or -1 - row."""
+    places = len(ids_PC)
+    for part in prange(parts):
+        mine = slice(places * part // parts, places * (part + 1) // parts)
+        _find_slots(ids_PC[mine], columns, store.slot_R, slots_PC[mine])
 
 
 @kernel
-def number_rows(rows_P: I64, cells_H: I32, distinct_U: I64, found: int, slots_P: I32) -> int:
-    """Number distinct rows from `found` on, in order of first touch; `cells_H` is a zeroed table of 2^k cells.
+def _find_slots(ids_PC: U64, columns: Columns, slot_R: I32, slots_PC: I64) -> None:
+    find_rows(ids_PC, columns, slots_PC)
+    for p in range(len(slots_PC)):
+        for c in range(slots_PC.shape[1]):
+            row = slots_PC[p, c]
+            slot = np.int64(slot_R[row]) - 1
+            slots_PC[p, c] = slot if slot >= 0 else -1 - row
 
-    Open addressing: a cell holds a row's number + 1. Returns how many distinct rows are known afterwards.
-    """
-    mask = np.uint64(len(cells_H) - 1)
-    for p in range(len(rows_P)):
-        row = rows_P[p]
-        if row < 0:
-            slots_P[p] = -1
-            continue
-        cell = (np.uint64(row) * GOLDEN) >> np.uint64(32) & mask
-        while cells_H[cell] != 0 and distinct_U[cells_H[cell] - 1] != row:
-            cell = (cell + np.uint64(1)) & mask
-        if cells_H[cell] == 0:
-            distinct_U[found] = row
-            found += 1
-            cells_H[cell] = found
-        slots_P[p] = cells_H[cell] - 1
+
+@side_by_side
+def gather(slots_NC: I64, store: Store, draw: Draw, out_NX: F32, start: int, parts: int) -> None:
+    """Numbers of every row side by side: learned ones as they are, others as they would be drawn."""
+    rows = len(slots_NC)
+    for part in prange(parts):
+        mine = slice(rows * part // parts, rows * (part + 1) // parts)
+        _gather(slots_NC[mine], store.weights_LW, draw, out_NX[mine], start)
+
+
+@kernel
+def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32, start: int) -> None:
+    width = weights_LW.shape[1]
+    for n in range(len(slots_NC)):
+        for c in range(slots_NC.shape[1]):
+            slot, at = slots_NC[n, c], start + c * width
+            out_W = out_NX[n, at : at + width]
+            if slot < 0:
+                draw_row(-1 - slot, draw, out_W)
+            else:
+                row_W = weights_LW[slot]
+                for w in range(width):
+                    out_W[w] = row_W[w]
+
+
+@side_by_side
+def pool(items: tuple[I64, I64], how: int, store: Store, draw: Draw, out: tuple[F32, int], parts: int) -> None:
+    """Each sample's items combined, C W columns from one on; zeros where it has none."""
+    slots_PC, begin_N = items
+    out_NX, start = out
+    rows = len(out_NX)
+    for part in prange(parts):
+        mine, begins = slice(rows * part // parts, rows * (part + 1) // parts), begin_N[rows * part // parts :]
+        _pool((slots_PC, begins), how, store.weights_LW, draw, (out_NX[mine], start))
+
+
+@kernel
+def _pool(items: tuple[I64, I64], how: int, weights_LW: F32, draw: Draw, out: tuple[F32, int]) -> None:
+    slots_PC, begin_N = items
+    out_NX, start = out
+    width, columns = weights_LW.shape[1], slots_PC.shape[1]
+    for n in range(len(out_NX)):
+        steps = begin_N[n + 1] - begin_N[n]
+        out_D = out_NX[n, start : start + columns * width]
+        first = np.float32(-np.inf if how == MAX and steps > 0 else 0.0)
+        for d in range(len(out_D)):
+            out_D[d] = first
+        for p in range(begin_N[n], begin_N[n + 1]):
+            for c in range(columns):
+                slot, out_W = slots_PC[p, c], out_D[c * width : (c + 1) * width]
+                if slot < 0:
+                    add_drawn(-1 - slot, draw, how, out_W)
+                else:
+                    _add_learned(weights_LW[slot], how, out_W)
+        if how == MEAN and steps > 1:
+            for d in range(len(out_D)):
+                out_D[d] /= np.float32(steps)
+
+
+@kernel
+def admit(slots_PC: I64, store: Store, draw: Draw, learned: int, initial: float) -> int:
+    """Let the rows that nobody learned come to be, in the order of places; how many are learned then."""
+    for p in range(len(slots_PC)):
+        for c in range(slots_PC.shape[1]):
+            if slots_PC[p, c] < 0:
+                row = -1 - slots_PC[p, c]
+                if store.slot_R[row] == 0:
+                    draw_row(row, draw, store.weights_LW[learned])
+                    store.accumulator_L[learned] = initial
+                    store.place_L[learned] = row
+                    learned += 1
+                    store.slot_R[row] = learned
+                slots_PC[p, c] = np.int64(store.slot_R[row]) - 1
+    return learned
+
+
+@inlined
+def _sum_of(slot: int, sums: Sums, part: int) -> F32:
+    """A slot's sum in its part; a new one begins at 0."""
+    cells_H, slot_U = sums.cells_PH[part], sums.slot_PU[part]
+    last = np.uint64(len(cells_H) - 1)
+    cell = (np.uint64(slot) * GOLDEN) >> np.uint64(32) & last
+    while cells_H[cell] != 0 and slot_U[cells_H[cell] - 1] != slot:
+        cell = (cell + np.uint64(1)) & last
+    if cells_H[cell] == 0:
+        number = sums.count_P8[part, 0]
+        sums.count_P8[part, 0] = number + 1
+        slot_U[number] = slot
+        cells_H[cell] = number + 1
+        sum_W = sums.sums_PUW[part, number]
+        for w in range(len(sum_W)):
+            sum_W[w] = 0.0
+    found: F32 = sums.sums_PUW[part, cells_H[cell] - 1]
     return found
 
 
+@side_by_side
+def add_each(slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums) -> None:
+    """Add every place's gradient to its row's sum, in the order of places; `grads` stand from a column on."""
+    for part in prange(len(sums.count_P8)):
+        _add_each(slots_NC, part_C, grads, sums, part)
+
+
 @kernel
-def add_gradients(slots_NTC: I32, grads_NTCW: F32, sums_UW: F32) -> None:
-    """Add every place's gradient to its row's sum, in the order of places; -1 is skipped."""
-    n, steps, columns, width = grads_NTCW.shape
-    for i in range(n):
-        for t in range(steps):
-            for c in range(columns):
-                slot = slots_NTC[i, t, c]
-                if slot >= 0:
+def _add_each(slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums, part: int) -> None:
+    grads_NX, start = grads
+    width = sums.sums_PUW.shape[2]
+    for n in range(len(slots_NC)):
+        for c in range(slots_NC.shape[1]):
+            if part_C[c] == part:
+                sum_W, at = _sum_of(slots_NC[n, c], sums, part), start + c * width
+                grad_W = grads_NX[n, at : at + width]
+                for w in range(width):
+                    sum_W[w] += grad_W[w]
+
+
+@side_by_side
+def add_pooled(items: tuple[I64, I64, I64], how: int, grads: tuple[F32, int], sums: Sums, weights_LW: F32) -> None:
+    """Add what the gradient of the combined items is for each; `items`: slots, where each sample's begin, parts."""
+    for part in prange(len(sums.count_P8)):
+        if how == MAX:
+            _add_largest(items, weights_LW, grads, sums, part)
+        else:
+            _add_shares(items, how, grads, sums, part)
+
+
+@kernel
+def _add_shares(items: tuple[I64, I64, I64], how: int, grads: tuple[F32, int], sums: Sums, part: int) -> None:
+    """Of a sum or mean."""
+    slots_PC, begin_N, part_C = items
+    grads_NX, start = grads
+    width = sums.sums_PUW.shape[2]
+    for n in range(len(begin_N) - 1):
+        steps = begin_N[n + 1] - begin_N[n]
+        share = np.float32(1.0) / np.float32(steps if how == MEAN and steps > 1 else 1)
+        for p in range(begin_N[n], begin_N[n + 1]):
+            for c in range(slots_PC.shape[1]):
+                if part_C[c] == part:
+                    sum_W, at = _sum_of(slots_PC[p, c], sums, part), start + c * width
+                    grad_W = grads_NX[n, at : at + width]
                     for w in range(width):
-                        sums_UW[slot, w] += grads_NTCW[i, t, c, w]
+                        sum_W[w] += share * grad_W[w]
 
 
 @kernel
-def mean_squares(sums_UW: F32, power_U: F64) -> bool:
-    """Mean square of every row's gradient in float64; whether all are finite, with room for a sum in float32."""
-    count, width = sums_UW.shape
-    finite = True
-    for u in range(count):
-        total = 0.0
-        for w in range(width):
-            total += np.float64(sums_UW[u, w]) * np.float64(sums_UW[u, w])
-        power_U[u] = total / width
-        finite = finite and total < _LARGEST
-    return finite
+def _add_largest(items: tuple[I64, I64, I64], weights_LW: F32, grads: tuple[F32, int], sums: Sums, part: int) -> None:
+    """Of a maximum, to the items that have it, number by number; equal ones share it evenly."""
+    slots_PC, begin_N, part_C = items
+    grads_NX, start = grads
+    width = sums.sums_PUW.shape[2]
+    for n in range(len(begin_N) - 1):
+        for c in range(slots_PC.shape[1]):
+            for w in range(width if part_C[c] == part else 0):
+                largest, equal = np.float32(-np.inf), 0
+                for p in range(begin_N[n], begin_N[n + 1]):
+                    value = weights_LW[slots_PC[p, c], w]
+                    equal = 1 if value > largest else equal + int(value == largest)
+                    largest = max(largest, value)
+                for p in range(begin_N[n], begin_N[n + 1]):
+                    slot = slots_PC[p, c]
+                    if weights_LW[slot, w] == largest:
+                        sum_W = _sum_of(slot, sums, part)
+                        sum_W[w] += grads_NX[n, start + c * width + w] / np.float32(equal)
 
 
-@kernel
-def adagrad_rows(
-    gradients: tuple[I64, F32, F64], slot_R: I32, store: tuple[F32, F32], learned: int, draw: Any, step: Any
-) -> int:
-    """Row-wise Adagrad with decay on touched rows; returns how many rows are learned afterwards.
+@side_by_side
+def adagrad_rows(sums: Sums, store: Store, step: tuple[float, float, float]) -> None:
+    """Row-wise Adagrad with decay on touched rows.
 
     a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps)     (Duchi et al. 2011, one accumulator a row)
     """
-    distinct_U, sums_UW, power_U = gradients
-    weights_RW, accumulator_R = store
-    lr, eps, decay, initial = step
-    for u in range(len(distinct_U)):
-        row = distinct_U[u]
-        if slot_R[row] == 0:
-            draw_row(row, draw[0], draw[1], draw[2], weights_RW[learned])
-            accumulator_R[learned] = initial
-            learned += 1
-            slot_R[row] = learned
-        slot = slot_R[row] - 1
-        total = np.float32(decay * accumulator_R[slot] + power_U[u])
-        accumulator_R[slot] = total
+    for part in prange(len(sums.count_P8)):
+        _adagrad_rows(sums, store, step, part)
+
+
+@kernel
+def _adagrad_rows(sums: Sums, store: Store, step: tuple[float, float, float], part: int) -> None:
+    lr, eps, decay = step
+    width = store.weights_LW.shape[1]
+    for u in range(sums.count_P8[part, 0]):
+        slot, power = sums.slot_PU[part, u], 0.0
+        row_W, sum_W = store.weights_LW[slot], sums.sums_PUW[part, u]
+        for w in range(width):
+            power += np.float64(sum_W[w]) * np.float64(sum_W[w])
+        total = np.float32(decay * store.accumulator_L[slot] + power / width)
+        store.accumulator_L[slot] = total
         rate = np.float32(lr / (np.sqrt(np.float64(total)) + eps))
-        for w in range(weights_RW.shape[1]):
-            weights_RW[slot, w] -= rate * sums_UW[u, w]
-    return learned
+        for w in range(width):
+            row_W[w] -= rate * sum_W[w]

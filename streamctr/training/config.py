@@ -25,7 +25,15 @@ class TrainingConfig(Config):
         default_factory=dict, description="head: the rate that it starts from; default .5"
     )
     max_bad_steps: int = Field(default=10, ge=1, description="non-finite steps in a row that stop the run")
-    threads: int | None = Field(default=None, ge=1, description="of torch; default: its own choice")
+    threads: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="parts of a batch, each for a core of its own; the same bits on any number of cores",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the towers' products; bf16 where the CPU has it"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,97 +1,150 @@
-"""A batch of samples as a model sees it: ids looked up, bags pooled, numbers standardised.
+"""A batch of samples as a model sees it: ids looked up, bags and histories pooled, numbers standardised.
 
-Legend: B rows, N of them samples, F ids, M numbers, T steps or items, C columns, W width.
+Legend: B rows, N of them samples, F ids, M numbers, P items or behaviours, C columns, W width, D = C W, X all columns.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamctr.hashing import MISSING_ID
-from streamctr.layers import POOLS
+from streamctr.hashing import MISSING_ID, U64
 from streamctr.models import InputShape, ModelInput, SequenceInput
-from streamctr.samples import SampleBatch
+from streamctr.samples import History, SampleBatch
 from streamctr.schema import FeaturesConfig
-from streamctr.tables import FusedTable
+from streamctr.schema.features import Pool
+from streamctr.tables import FusedTable, Places, RowGradients
+from streamctr.tables.kernels import Columns
 from streamctr.training.moments import Moments, defaults, vectors
+
+I64 = NDArray[np.int64]
+
+_ALIGNED: Final = 16
+"""Rows of the input begin at multiples of so many numbers: what does not, changes the last bits of a product."""
 
 
 class Looked(NamedTuple):
-    """Table numbers of the single ids (B, F, W), of each bag and of each history (B, T, C, W).
+    """A model's input, in memory that the next look overwrites."""
 
-    They stand in memory that the next look overwrites, with zeros behind the samples; `places` are the table rows
-    (N, T, C) that they came from, -1 where there is no item.
-    """
+    x: ModelInput
+    leaves: list[torch.Tensor]
+    """The parts of it that table rows make up."""
+    places: list[tuple[Places, int, int]]
+    """Where those come from, which leaf they are in, and from which column on."""
 
-    numbers: list[torch.Tensor]
-    places: list[NDArray[np.int64]]
+    def gradients(self, grads: Sequence[torch.Tensor]) -> list[RowGradients]:
+        """What the gradients of the leaves are for table rows."""
+        return [RowGradients(places, grads[leaf].numpy(), start) for places, leaf, start in self.places]
+
+
+class _Pooled(NamedTuple):
+    """Items that are combined, and where that stands in the input."""
+
+    pool: Pool
+    of: slice | int
+    """Columns of a bag in `ids_NF`, or the place of a history."""
+    columns: Columns
+    start: int
 
 
 class Inputs:
-    """Makes batches of at most so many rows into a model's input, with the table numbers of the moment."""
+    """Makes batches into a model's input, with the table numbers of the moment.
+
+    Args:
+        features: what a root is described by.
+        shape: the sizes of the input.
+        table: where numbers are looked up.
+        rows: how many a batch has at most.
+
+    Raises:
+        ConfigError: a number's default is one that its transform cannot take.
+    """
 
     def __init__(self, features: FeaturesConfig, shape: InputShape, table: FusedTable, rows: int) -> None:
-        """Lay out the columns of a sample, and memory for its numbers.
-
-        Raises:
-            ConfigError: a number's default is one that its transform cannot take.
-        """
-        self._table = table
+        self._table, self._shape = table, shape
+        self._buffer_BX = torch.zeros(rows, -(-(shape.looked + shape.dense) // _ALIGNED) * _ALIGNED)
         self.moments = Moments(defaults(features), np.array([n.standardise for n in features.number.values()], bool))
         self._ids, self._numbers = len(features.ids), len(features.number)
         self._vectors = tuple(features.vector.values())
-        self._bags = list(pairwise(accumulate((bag.most for bag in features.bag.values()), initial=self._ids)))
-        self._pools = [POOLS[bag.pool] for bag in features.bag.values()]
-        bags = [np.array([self._ids + place]) for place in range(len(self._bags))]
-        self._columns = [np.arange(self._ids), *bags, *(np.array(h.targets, np.int64) for h in shape.histories)]
-        sizes = [(bag.most, 1) for bag in features.bag.values()] + [(h.steps, h.columns) for h in shape.histories]
-        self._buffers = [torch.zeros(rows, *size, table.width) for size in [(self._ids,), *sizes]]
-
-    def look_up(self, rows: SampleBatch, pad_to: int = 0) -> Looked:
-        """Table numbers in torch's own memory, zero-padded to `pad_to` rows."""
-        size = max(len(rows), pad_to)
-        looked = Looked([], [])
-        for (ids, length), columns, buffer in zip(self._parts(rows), self._columns, self._buffers, strict=True):
-            looked.places.append(self._table.rows(ids, columns, length))
-            looked.numbers.append(buffer[:size].detach())
-            self._table.gather(looked.places[-1], looked.numbers[-1])
-        return looked
-
-    def of(self, rows: SampleBatch, looked: Looked) -> ModelInput:
-        """The model's input, of as many rows as were looked up."""
-        size = len(looked.numbers[0])
-        sequences = [
-            SequenceInput(values_BTCW, _padded(size, places_NTC[:, :, 0] >= 0))
-            for values_BTCW, places_NTC in zip(looked.numbers[1:], looked.places[1:], strict=True)
+        self._columns = table.columns(range(self._ids))
+        bags = pairwise(accumulate((bag.most for bag in features.bag.values()), initial=self._ids))
+        found: list[tuple[Pool, slice | int, Sequence[int]]] = [
+            (bag.pool, slice(a, b), [self._ids + place])
+            for place, (bag, (a, b)) in enumerate(zip(features.bag.values(), bags, strict=True))
         ]
-        ids_BFW = looked.numbers[0]
-        if self._bags:
-            bags = zip(self._pools, sequences, strict=False)
-            ids_BFW = torch.cat([ids_BFW, *(pool(bag.values_BTCW, bag.mask_BT) for pool, bag in bags)], dim=1)
-        parts = [self.moments.standardise(rows.numbers_NM)]
+        found += [(h.pool, place, h.targets) for place, h in enumerate(shape.histories) if h.pool != "attention"]
+        starts = accumulate((len(targets) for *_, targets in found), initial=self._ids)
+        self._pooled = [
+            _Pooled(pool, of, table.columns(targets), start * table.width)
+            for (pool, of, targets), start in zip(found, starts, strict=False)
+        ]
+        sequences = enumerate(shape.histories)
+        self._sequences = [
+            (place, list(h.targets), table.columns(h.targets)) for place, h in sequences if h.pool == "attention"
+        ]
+
+    def look(self, rows: SampleBatch, pad_to: int = 0) -> Looked:
+        """The input of these rows, zero-padded to `pad_to` rows."""
+        n, size = len(rows), max(len(rows), pad_to)
+        x_BX = self._buffer_BX[:size]
+        x_BX[n:].zero_()
+        out_NX = x_BX.numpy()[:n]
+        looked = self._shape.looked
+        ids_NF = rows.ids_NF[:, : self._ids]
+        places = [(self._table.look(ids_NF, self._columns, out_NX), 0, 0)]
+        for pooled in self._pooled:
+            items = (
+                _items(rows.ids_NF[:, pooled.of])
+                if isinstance(pooled.of, slice)
+                else _behaviours(rows.histories[pooled.of])
+            )
+            came = self._table.pool(items, pooled.columns, pooled.pool, out_NX, pooled.start)
+            places.append((came, 0, pooled.start))
+        self._fill_dense(rows.numbers_NM, out_NX[:, looked : looked + self._shape.dense])
+        leaves, sequences = [x_BX[:, :looked].detach()], []
+        for place, targets, columns in self._sequences:
+            keys_PC, length_N = rows.histories[place].ids_PC, rows.histories[place].length
+            keys_PD = torch.empty(len(keys_PC), len(targets) * self._table.width)
+            root_BD, length_B = torch.zeros(size, keys_PD.shape[1]), torch.zeros(size, dtype=torch.int32)
+            length_B.numpy()[:n] = length_N
+            sequences.append(SequenceInput(keys_PD, length_B, root_BD))
+            roots = np.ascontiguousarray(ids_NF[:, targets])
+            for ids_PC, leaf_PD in ((keys_PC, keys_PD), (roots, root_BD)):
+                came = self._table.look(ids_PC, columns, leaf_PD.numpy())
+                places.append((came, len(leaves), 0))
+                leaves.append(leaf_PD)
+        dense_BM = x_BX[:, looked : looked + self._shape.dense]
+        return Looked(ModelInput(leaves[0], dense_BM, tuple(sequences)), leaves, places)
+
+    def _fill_dense(self, numbers_NM: NDArray[np.float32], out_NM: NDArray[np.float32]) -> None:
+        """Numbers, vectors, and the flags of both."""
+        parts = [self.moments.standardise(numbers_NM)]
         if self._vectors:
-            parts.append(vectors(rows.numbers_NM[:, self._numbers :], self._vectors))
-        numbers_BM, missing_BM = (_padded(size, *side) for side in zip(*parts, strict=True))
-        return ModelInput(ids_BFW, numbers_BM, missing_BM, tuple(sequences[len(self._bags) :]))
-
-    def _parts(self, rows: SampleBatch) -> list[tuple[NDArray[np.uint64], NDArray[np.integer] | None]]:
-        """Single ids (N, F), then bags (N, T, 1) and histories (N, T, C) with the samples' lengths."""
-        parts: list[tuple[NDArray[np.uint64], NDArray[np.integer] | None]]
-        parts = [(np.ascontiguousarray(rows.ids_NF[:, : self._ids]), None)]
-        for start, stop in self._bags:
-            items_NT = np.ascontiguousarray(rows.ids_NF[:, start:stop])
-            parts.append((items_NT[:, :, None], (items_NT != MISSING_ID).sum(axis=1)))
-        return parts + [(history.ids_NTC, history.length) for history in rows.histories]
+            parts.append(vectors(numbers_NM[:, self._numbers :], self._vectors))
+        at = 0
+        for side in zip(*parts, strict=True):
+            for part_NM in side:
+                out_NM[:, at : at + part_NM.shape[1]] = part_NM
+                at += part_NM.shape[1]
 
 
-def _padded(size: int, *parts_NX: NDArray[np.float32] | NDArray[np.bool_]) -> torch.Tensor:
-    """Side by side in torch's own (aligned) memory, zero rows behind: views change the last bits of a GEMM."""
-    padded = torch.zeros((size, sum(part.shape[1] for part in parts_NX)), dtype=torch.float32)
-    start = 0
-    for part_NX in parts_NX:
-        padded.numpy()[: len(part_NX), start : start + part_NX.shape[1]] = part_NX
-        start += part_NX.shape[1]
-    return padded
+def items_of(features: FeaturesConfig) -> list[float]:
+    """How many ids of each id feature and bag a sample has, histories included, where they are half full."""
+    bags = [bag.most / 2 for bag in features.bag.values()]
+    histories = [(name, history.last / 2) for history in features.history.values() for name in history.take]
+    return [1.0 + sum(steps for name, steps in histories if name == of) for of in features.ids] + bags
+
+
+def _items(items_NT: U64) -> tuple[U64, I64]:
+    """The items of bags one sample behind the other, (P, 1), and where each sample's begin."""
+    there_NT = items_NT != MISSING_ID
+    begin = np.zeros(len(items_NT) + 1, np.int64)
+    np.cumsum(there_NT.sum(axis=1), out=begin[1:])
+    return items_NT[there_NT][:, None], begin
+
+
+def _behaviours(history: History) -> tuple[U64, I64]:
+    return history.ids_PC, history.begin

@@ -6,6 +6,7 @@ Legend: B rows, N rows of any number, S stages behind the root.
 import hashlib
 import math
 from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,20 +15,23 @@ from numpy.typing import NDArray
 from streamctr import feedback
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
+from streamctr.kernel import keep_memory
+from streamctr.layers import HAS_BF16, Attention, Towers
+from streamctr.layers.dense import ROWS
 from streamctr.models import InputShape, build
 from streamctr.ports import Arrays
 from streamctr.samples import SampleBatch
 from streamctr.schema import Funnel
 from streamctr.tables import FusedTable
 from streamctr.training.config import Recipe
-from streamctr.training.inputs import Inputs
+from streamctr.training.inputs import Inputs, items_of
 from streamctr.training.optimizer import DenseOptimizer, finite
 
 
 class Learner:
     """Scores and learns batches of samples; what it gives is a function of the batches and the recipe alone.
 
-    Sets torch's deterministic algorithms, and its number of threads where the recipe has one.
+    Sets torch's deterministic algorithms, and that its products run in the thread that asks for them.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -37,32 +41,43 @@ class Learner:
             ConfigError: model, funnel, features, tables or base rates do not fit one another.
         """
         torch.use_deterministic_algorithms(True)
+        deterministic: Any = torch.utils.deterministic
+        deterministic.fill_uninitialized_memory = False  # nothing reads what was not written
+        torch.set_num_threads(1)  # a batch is shared out in parts, not product by product
+        keep_memory()
         training, features = recipe.training, recipe.features
-        if training.threads is not None:
-            torch.set_num_threads(training.threads)
         feedback.check(training.delayed_feedback, recipe.funnel)
+        _check_precision(training.precision)
         recipe.model.check(features)
         width, init_std = recipe.model.rows(recipe.funnel, recipe.tables.width, recipe.tables.init_std)
         shape = InputShape.of(features, width)
         generator = torch.Generator().manual_seed(training.seed)
         self._training = training
-        self.block = min(256, training.batch)
-        """Rows that are scored at once: a GEMM over another number of rows gives other last bits."""
+        self.block = training.batch
+        """Rows that are scored at once."""
         self.model = build(recipe.model, shape, start_logits(recipe.funnel, training.base_rate), generator)
+        for module in self.model.modules():
+            if isinstance(module, Towers | Attention):
+                module.parts = training.threads
+            if isinstance(module, Towers):
+                module.bf16 = training.precision == "bf16"
         self.table = FusedTable(recipe.tables, features.tables, width, init_std, training.seed)
-        self._inputs = Inputs(features, shape, self.table, max(self.block, training.batch))
+        self.table.share_out(training.threads, items_of(features))
+        self._inputs = Inputs(features, shape, self.table, padded(training.batch))
         self.moments = self._inputs.moments
         self._parameters = dict(self.model.named_parameters())
         self._optimizer = DenseOptimizer(training, self._parameters)
 
     def score(self, rows: SampleBatch) -> NDArray[np.float32]:
-        """Conditional logits (N, S) with the weights of this moment, in zero-padded blocks; changes nothing."""
-        stages = rows.says.shape[1] - 1
-        logits_NS = np.empty((len(rows), stages), np.float32)
+        """Conditional logits (N, S) with the weights of this moment; changes nothing.
+
+        Zero-padded: a product over another number of rows gives other last bits.
+        """
+        logits_NS = np.empty((len(rows), rows.says.shape[1] - 1), np.float32)
         with torch.inference_mode():
             for start in range(0, len(rows), self.block):
                 block = rows.take(slice(start, start + self.block))
-                x = self._inputs.of(block, self._inputs.look_up(block, pad_to=self.block))
+                x = self._inputs.look(block, pad_to=padded(len(block))).x
                 logits_NS[start : start + len(block)] = self.model(x).numpy()[: len(block)]
         return logits_NS
 
@@ -72,31 +87,29 @@ class Learner:
         Returns:
             Whether the loss and all gradients were finite; where not, nothing was changed.
         """
-        looked = self._inputs.look_up(rows)
-        for leaf in looked.numbers:
+        looked = self._inputs.look(rows)
+        for leaf in looked.leaves:
             leaf.requires_grad_(True)
         targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label, rows.weight)
-        logits_BS = self.model(self._inputs.of(rows, looked))
-        loss = self.model.loss(logits_BS, targets) / self._training.batch
+        loss = self.model.loss(self.model(looked.x), targets) / self._training.batch
         parameters = list(self._parameters.values())
-        grads = torch.autograd.grad(loss, [*parameters, *looked.numbers])
-        dense, of_rows = grads[: len(parameters)], grads[len(parameters) :]
-        table_grads = [
-            grad.numpy().reshape(*place.shape, self.table.width) if grad.ndim < 4 else grad.numpy()
-            for grad, place in zip(of_rows, looked.places, strict=True)
-        ]
-        row_gradients = self.table.sum_gradients(looked.places, table_grads)
-        if not (row_gradients.finite and math.isfinite(loss.item()) and finite(dense)):
+        grads = torch.autograd.grad(loss, [*parameters, *looked.leaves])
+        dense, of_rows = grads[: len(parameters)], [grad.contiguous() for grad in grads[len(parameters) :]]
+        good = math.isfinite(loss.item()) and self._optimizer.take(dense)
+        if not (good and all(finite(grad.numpy(), _BELOW, self._training.threads) for grad in of_rows)):
             return False
-        self._optimizer.step(dense)
-        self.table.update(row_gradients)
+        self._optimizer.step()
+        self.table.admit([places for places, _, _ in looked.places])
+        self.table.update(looked.gradients(of_rows))
         return True
 
     def weights_sha256(self) -> str:
-        """Hex digest of all parameters, learned table rows with their places, and moments."""
+        """Hex digest of all parameters, learned table rows by their places, and moments."""
         digest = hashlib.sha256()
         state = {name: array for name, array in self.state().items() if name.split(".")[0] in _WEIGHTS}
         del state["table.accumulator"]
+        order = np.argsort(state["table.rows"])  # in whatever order they were first learned
+        state |= {name: state[name][order] for name in ("table.rows", "table.weights")}
         for name in sorted(state):
             array = np.ascontiguousarray(state[name])
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -138,6 +151,8 @@ class Learner:
         self.restore(arrays)
 
 
+_BELOW: Final = 40
+"""Gradients of rows are smaller than 2^40: a batch may sum 2^20 of them, and then square."""
 _WEIGHTS = frozenset({"model", "table", "moments"})
 
 
@@ -146,6 +161,21 @@ def _unfit(name: str, there: str, here: str) -> str:
         f"a learner to start from does not fit this run: {name} is {there} there and {here} here; "
         "give both runs the same features, tables, model and training.optimizer, or start without it"
     )
+
+
+def _check_precision(precision: str) -> None:
+    """Refuse bf16 where the CPU would only act as if it had it.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if precision == "bf16" and not (HAS_BF16 and torch.cpu._is_avx512_bf16_supported()):
+        raise ConfigError("training.precision: this CPU multiplies no bf16 numbers (avx512_bf16); set fp32")
+
+
+def padded(rows: int) -> int:
+    """So many rows or more, a multiple of what is multiplied at a time."""
+    return -(-rows // ROWS) * ROWS
 
 
 def start_logits(funnel: Funnel, base_rate: Mapping[str, float]) -> torch.Tensor:

@@ -6,8 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamctr.errors import ConfigError
+from streamctr.kernel import kernel
 from streamctr.ports import Arrays
 from streamctr.schema import FeaturesConfig
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 
 
 class Moments:
@@ -54,12 +58,12 @@ class Moments:
 
         The variance is (M2 + 1) / (n + 1): one prior observation of variance 1.
         """
-        numbers_NM = numbers_NM[:, : len(self._defaults_M)]
-        missing_NM = ~np.isfinite(numbers_NM)
-        values_NM = np.where(missing_NM, self._defaults_M, numbers_NM)
         mean_M = np.where(self._moved_M, self._mean_M, 0.0)
         deviation_M = np.where(self._moved_M, np.sqrt((self._m2_M + 1.0) / (self._count_M + 1.0)), 1.0)
-        return ((values_NM - mean_M) / deviation_M).astype(np.float32), missing_NM.astype(np.float32)
+        shape = len(numbers_NM), len(self._defaults_M)
+        out_NM, missing_NM = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        standardise(numbers_NM, (self._defaults_M, mean_M, deviation_M), out_NM, missing_NM)
+        return out_NM, missing_NM
 
     def state(self) -> Arrays:
         """Counts, means and sums of squared deviations."""
@@ -68,6 +72,18 @@ class Moments:
     def restore(self, arrays: Arrays) -> None:
         """Go on from `state`."""
         self._count_M, self._mean_M, self._m2_M = (arrays[name].copy() for name in ("count", "mean", "m2"))
+
+
+@kernel
+def standardise(numbers_NM: F32, by: tuple[F64, F64, F64], out_NM: F32, missing_NM: F32) -> None:
+    """(value - mean) / deviation, the default where a value is missing, and flags of those."""
+    defaults_M, mean_M, deviation_M = by
+    for n in range(len(out_NM)):
+        for m in range(len(defaults_M)):
+            known = np.isfinite(numbers_NM[n, m])
+            value = np.float64(numbers_NM[n, m]) if known else defaults_M[m]
+            out_NM[n, m] = (value - mean_M[m]) / deviation_M[m]
+            missing_NM[n, m] = 0.0 if known else 1.0
 
 
 def vectors(numbers_NX: NDArray[np.float32], sizes_V: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,6 +1,6 @@
 """The back half's loop: score what arrived, learn what is said, judge what is final. Legend: N rows, S stages."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ from streamctr.training.learner import Learner
 from streamctr.training.queue import RowQueue
 
 _FOREVER: Final = np.iinfo(np.int64).max
+_MANY: Final = 1024
+"""So many rows are worth a call of the judge."""
 
 
 class Judge(Protocol):
@@ -30,7 +32,7 @@ class Judge(Protocol):
         ...
 
     def judge(self, rows: SampleBatch) -> None:
-        """Rows of scored roots with something final or absent; without histories."""
+        """Rows of scored roots with something final or absent, without what describes the roots."""
         ...
 
     def tick(self, now_ms: int, steps: int, skipped: int) -> dict[str, Any]:
@@ -63,7 +65,9 @@ class Trainer:
     """Reads the emission log and scores, learns and judges in an order that only the log decides.
 
     - Arrived rows queue up and are scored in blocks: when one is full, before a learning step, and at a tick. Then
-      their numbers enter the moments, and the rows that wait are judged.
+      their numbers enter the moments.
+    - Rows to be judged queue up: they are judged before a learning step, at a tick, and when a block was scored and
+      many wait, all of whose roots have their scores by then.
     - Rows that train queue up; a full batch is one step, a part of one at a tick.
     - A tick comes before the first row at or behind each multiple of `judge.tick_ms`.
     - From `frozen_ms` of emission time on nothing is learned any more; scoring and judging go on.
@@ -96,7 +100,7 @@ class Trainer:
         self._held_out = held_out
         self._next_tick_ms = NEVER_MS
         self._bad_steps = 0
-        self._queues = {"score": RowQueue(), "learn": RowQueue(), "judge": RowQueue()}
+        self._queues = {"score": RowQueue(), "learn": RowQueue(), "judge": RowQueue(described=False)}
 
     def feed(self, batch: SampleBatch) -> list[dict[str, Any]]:
         """Take the next rows of the log; the lines of the ticks that they passed.
@@ -115,7 +119,7 @@ class Trainer:
             row = self._cut(chunk, row)
             self._push(chunk, row)
             if len(self._queues["score"]) == self.learner.block:
-                self._score_and_judge()
+                self._score_block()
             elif len(self._queues["learn"]) == self._training.batch:
                 self._flush()
             elif row == len(batch):
@@ -134,11 +138,11 @@ class Trainer:
         Raises:
             NonFiniteError: too many steps in a row were not finite.
         """
-        rows = batch.take(self._trains(batch) & (batch.emit_ms < self._frozen_ms))
+        places = np.flatnonzero(self._trains(batch) & (batch.emit_ms < self._frozen_ms))
         queue, taken = self._queues["learn"], 0
-        while taken < len(rows):
+        while taken < len(places):
             room = self._training.batch - len(queue)
-            queue.push(rows.take(slice(taken, taken + room)))
+            queue.push(batch, places[taken : taken + room])
             taken += room
             if len(queue) == self._training.batch:
                 self._learn(queue.pop())
@@ -154,17 +158,15 @@ class Trainer:
         return trains_N if self._held_out is None else trains_N & ~self._held_out.has(batch)
 
     def _split(self, batch: SampleBatch) -> "_Chunk":
-        judged_N = (batch.says & (FINAL | ABSENT)).any(axis=1)
-        places = {"score": batch.arrived, "learn": self._trains(batch), "judge": judged_N}
-        index = {name: np.flatnonzero(rows_N) for name, rows_N in places.items()}
-        rows = {name: batch.take(places_n) for name, places_n in index.items()}
-        rows["judge"] = replace(rows["judge"], histories=())
-        return _Chunk(batch.emit_ms, index, rows, dict.fromkeys(index, 0))
+        judged_N = (batch.said & (FINAL | ABSENT)) != 0
+        rows = {"score": batch.arrived, "learn": self._trains(batch), "judge": judged_N}
+        index = {name: np.flatnonzero(rows_N) for name, rows_N in rows.items()}
+        return _Chunk(batch, index, dict.fromkeys(index, 0))
 
     def _cut(self, chunk: "_Chunk", row: int) -> int:
         """The first place after `row` that something happens before: a full block or batch, time passing, the end."""
         time_ms = min(self._next_tick_ms, _FOREVER if self._frozen else self._frozen_ms)
-        cut = int(np.searchsorted(chunk.emit_ms, time_ms))
+        cut = int(np.searchsorted(chunk.batch.emit_ms, time_ms))
         for name, full in (("score", self.learner.block), ("learn", self._training.batch)):
             last = chunk.taken[name] + full - len(self._queues[name]) - 1
             if last < len(chunk.index[name]) and not (name == "learn" and self._frozen):
@@ -176,7 +178,7 @@ class Trainer:
         for name, queue in self._queues.items():
             taken, chunk.taken[name] = chunk.taken[name], int(np.searchsorted(chunk.index[name], row))
             if not (name == "learn" and self._frozen):
-                queue.push(chunk.rows[name].take(slice(taken, chunk.taken[name])))
+                queue.push(chunk.batch, chunk.index[name][taken : chunk.taken[name]])
 
     def _pass_time(self, emit_ms: int) -> list[dict[str, Any]]:
         """The tick, the freezing or both that come before a row of this time."""
@@ -197,9 +199,10 @@ class Trainer:
         self.learn_rest()
         self._judge_waiting()
 
-    def _score_and_judge(self) -> None:
+    def _score_block(self) -> None:
         self._score()
-        self._judge_waiting()
+        if len(self._queues["judge"]) >= _MANY:
+            self._judge_waiting()
 
     def _score(self) -> None:
         if not len(self._queues["score"]):
@@ -265,11 +268,10 @@ class Trainer:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Rows of one feed, split by what is done with them."""
+    """The rows of one feed, and what is done with them."""
 
-    emit_ms: NDArray[np.int64]
+    batch: SampleBatch
     index: dict[str, NDArray[np.int64]]
-    """Places in the chunk, of each queue's rows."""
-    rows: dict[str, SampleBatch]
+    """The places of each queue's rows."""
     taken: dict[str, int]
     """How many of them were queued."""

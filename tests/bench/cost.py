@@ -24,17 +24,17 @@ import pyarrow.parquet as pq
 
 from connectors.files import FileSource, find_files
 from jobs import wiring
-from jobs.rundir import RunDirectory
 from jobs.runfile import RunConfig, RunFile
 from jobs.synthetic_data import write
 from streamctr.names import Names
 from streamctr.ports import RawBlock
 from streamctr.synthetic import ID_FIELDS, NUMBER_FIELDS, WorldConfig
-from tests.bench.timing import Timed
+from tests.bench.stages import built
+from tests.bench.timing import Stopwatch, Timed
 
-ROUNDS = 7
+ROUNDS = 5
 """Times that each form is decoded behind the first; the first warms up."""
-WINDOWS = 7
+WINDOWS = 5
 ROOTS = 8_000
 """Roots of a window; the first window warms up."""
 WORLD = WorldConfig(roots=(WINDOWS + 2) * ROOTS, days=2, users=50_000, items=50_000)
@@ -127,8 +127,8 @@ def write_forms(folder: Path) -> dict[str, RunConfig]:
 
 def blocks_of(config: RunConfig) -> Iterator[RawBlock]:
     """All blocks of a run's files."""
-    partitions = find_files(config.files, config.tree, mixed=config.stage is not None)
-    source = FileSource(partitions, config.files, config.csv)
+    partitions = find_files(config.event_files, config.tree, mixed=config.stage is not None)
+    source = FileSource(partitions, config.event_files, config.csv)
     for partition in range(source.partitions):
         ended = False
         while not ended:
@@ -194,31 +194,29 @@ class Side:
     """One of the two pipelines, with its parts wrapped."""
 
     def __init__(self, config: RunConfig, run: Path) -> None:
-        source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
-        self.pipeline = wiring.build(config, source, wiring.Outputs.files(config, RunDirectory(run)))
-        self.clock: dict[str, float] = defaultdict(float)
-        parts, clock = self.pipeline.parts, self.clock
+        self.pipeline = built(config, run, beside=False)
+        self.watch = Stopwatch()
+        parts, watch = self.pipeline.parts, self.watch
         roots: Any = parts.encoder._roots
-        roots._lookups = [Timed(lookup, {"apply": "lookups"}, clock) for lookup in roots._lookups]
+        roots._lookups = [Timed(lookup, {"apply": "lookups"}, watch) for lookup in roots._lookups]
         self.pipeline.parts = replace(
             parts,
-            decoder=Timed(parts.decoder, "decode", clock),
-            orderer=Timed(parts.orderer, "order", clock),
-            joiner=Timed(parts.joiner, "join", clock),
-            encoder=Timed(parts.encoder, "history+encode", clock),
+            decoder=Timed(parts.decoder, "decode", watch),
+            orderer=Timed(parts.orderer, "order", watch),
+            joiner=Timed(parts.joiner, "join", watch),
+            encoder=Timed(parts.encoder, "history+encode", watch),
         )
 
     def window(self) -> dict[str, float]:
         """Microseconds a root of the front half, of the lookups and of all."""
-        self.clock.clear()
+        self.watch.clear()
         before, start = self._roots(), time.perf_counter()
         while self._roots() < before + ROOTS and self.pipeline.advance():
             pass
         elapsed, roots = time.perf_counter() - start, self._roots() - before
-        front = sum(self.clock[stage] for stage in FRONT)
-        return {
-            name: 1e6 * s / roots for name, s in (("front", front), ("all", elapsed), ("own", self.clock["lookups"]))
-        }
+        own = self.watch.spent["lookups"].wall_s
+        front = own + sum(self.watch.spent[stage].wall_s for stage in FRONT)
+        return {name: 1e6 * s / roots for name, s in (("front", front), ("all", elapsed), ("own", own))}
 
     def _roots(self) -> int:
         roots = self.pipeline.roots()

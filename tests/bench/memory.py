@@ -1,12 +1,11 @@
-"""Whether memory is bounded: `python -m tests.bench.memory` (`make bench-memory`).
+"""Whether memory is bounded, and what a piece of state takes: `python -m tests.bench.memory` (`make bench-memory`).
 
 A stream whose bounds (users, table rows, windows, what is remembered) are reached within the first tenth is replayed
 for one and for ten times the event time at the same rate, each in a process of its own. The bytes of each state must
 agree within 1 %, the peak of the resident memory within 5 % + 50 MB. Prints one JSON line; exit code 1 where they do
-not.
+not. Before that, what a piece of each state takes (see `pieces`).
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from jobs.rundir import RunDirectory, load_run
 from jobs.synthetic_data import write
 from streamctr.pipeline import Pipeline
 from streamctr.synthetic import WorldConfig
+from tests.bench.pieces import pieces
+from tests.bench.stages import peak_mb
 
 DAY_ROOTS = 60_000
 SETTINGS = ["users=200", "remember=30m", "funnel.click.observe=1m", "funnel.conversion.observe=10m"]
@@ -59,8 +60,7 @@ def replay(folder: Path) -> dict[str, Any]:
             largest = {state: max(size, largest.get(state, 0)) for state, size in sizes(pipeline).items()}
         pipeline.finish()
         pipeline.close()
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"roots": pipeline.roots()["final"], "bytes": largest, "peak_mb": round(peak_mb, 1)}
+    return {"roots": pipeline.roots()["final"], "bytes": largest, "peak_mb": round(peak_mb(), 1)}
 
 
 def child(folder: Path) -> dict[str, Any]:
@@ -73,6 +73,7 @@ def main() -> int:
     if len(sys.argv) > 1:
         print(orjson.dumps(replay(Path(sys.argv[1]))).decode())
         return 0
+    bytes_of = pieces()
     found = []
     with tempfile.TemporaryDirectory() as name:
         for times in (1, 10):
@@ -83,7 +84,7 @@ def main() -> int:
     broken = [state for state, size in often["bytes"].items() if abs(size / once["bytes"][state] - 1) > STATES]
     if often["peak_mb"] > PEAK * once["peak_mb"] + PEAK_MB:
         broken.append("peak_mb")
-    print(orjson.dumps({"1x": once, "10x": often, "broken": broken}).decode())
+    print(orjson.dumps({"bytes_of": bytes_of, "1x": once, "10x": often, "broken": broken}).decode())
     return 1 if broken else 0
 
 

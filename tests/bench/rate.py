@@ -1,202 +1,254 @@
 """How fast events become a trained and judged model: `python -m tests.bench.rate` (`make bench`).
 
-The synthetic world (16 ids, 8 numbers, a history of 50) as plain JSON lines goes through the whole pipeline into an
-ESMM of 256-128 over rows of 16 numbers, in batches of 1024, with figures. Three things alternate, window by window, on
-the same batches, so that a busy machine slows all of them; the medians of the windows behind the first are printed.
+The synthetic world (16 ids, 8 numbers) as plain JSON lines goes into an ESMM of 256-128 over 2^22 rows of 16 numbers in
+batches of 1024, with figures; once as it is, once with a history of 50. For each, four things take turns, window by
+window, so that a busy machine slows all of them; medians of the windows behind the first are printed.
 
-1. The pipeline, end to end. Its stages are timed by wrapping its parts from outside.
-2. Scoring and training alone: the same calls of `score` and `learn`, from batches in memory.
-3. Training alone, against a plain torch loop of the same ESMM: one `nn.Embedding(sparse=True)` with SparseAdam, Adam
-   for the rest, both at torch's defaults. Its tensors are made beforehand (rows numbered without gaps, histories padded
-   to the longest of the batch), ours from hashed ids within the step: the comparison favours the plain loop.
+1. Stage by stage: the pipeline in one thread, its parts wrapped, learning with one thread. CPU seconds of a stage are
+   what it costs with a core to itself. Bytes out are those of the arrays and lines that a stage hands on and that are
+   no views of what it was given: at least so much was written.
+2. End to end: the pipeline as the commands run it, with both cores, until all that was read is learned.
+3. The front half alone, in one thread: JSON lines to samples.
+4. Scoring and learning alone: the same calls from batches in memory, with both cores; and learning alone in batches of
+   1024 and 4096 beside the matrix products of such a step (see `machine`), or beside a plain torch loop (`plainloop`).
 
-Behind that, what other forms of log and lookup tables cost (see `cost`).
+Behind that, what a snapshot costs, what other forms of log and lookup tables cost (see `cost`), the bounds of the
+machine, and the peak of resident memory. Ratios stand beside what is wanted of them; the exit code is always 0.
 """
 
 import statistics
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-import numpy as np
 import orjson
 import torch
-from torch import nn
 
-from connectors.files import FileSource, find_files
 from jobs import wiring
-from jobs.demo import RUN_FILE
-from jobs.rundir import RunDirectory, load_run
+from jobs.runfile import RunConfig
 from jobs.synthetic_data import write
-from streamctr import feedback
-from streamctr.models import InputShape, ModelInput, SequenceInput, build
 from streamctr.samples import SampleBatch
 from streamctr.synthetic import WorldConfig
 from streamctr.training import Learner, Recipe
+from tests.bench import machine
 from tests.bench.cost import costs
-from tests.bench.timing import Timed, seconds
+from tests.bench.plainloop import PlainLoop, Prepared
+from tests.bench.stages import (
+    HOST,
+    Call,
+    StageByStage,
+    StageTable,
+    Stretches,
+    built,
+    peak,
+    settled,
+    snapshot,
+    torch_threads,
+)
+from tests.bench.timing import BENCH, seconds
 
-WINDOWS = 8
-ROOTS = 25_000
+WINDOWS: Final = 6
+ROOTS: Final = 40_000
 """Roots of a window; the first window warms up."""
-WORLD = WorldConfig(roots=(WINDOWS + 2) * ROOTS, days=2, users=1000)
+WORLD: Final = WorldConfig(roots=(WINDOWS + 2) * ROOTS, days=2, users=1000)
 """Few users, so that histories fill: ten roots a user would leave them empty."""
-SETTINGS = ["model.towers=[256, 128]", "tables.width=16", "training.batch=1024"]
-PLAIN_ROWS = 2**21
-STAGES = ("read", "decode", "order", "join", "history+encode", "score", "learn", "judge")
+SETTINGS: Final = ["model.towers=[256, 128]", "tables.width=16", "tables.rows=2^18", "training.batch=1024"]
+"""16 tables of 2^18 rows."""
+MODELS: Final = {"bare": ["features.history={}"], "history": []}
+BATCHES: Final = (1024, 4096)
+CORES: Final = 2
+SIZES: Final[dict[str, Any]] = {"inputs": 16 * 16 + 2 * 8, "towers": (256, 128), "stages": 2}
+"""Of the towers without a history: rows of the ids; numbers, and whether they are missing."""
+SHAPES: Final = machine.layers(**SIZES)
 
 
-class PlainLoop:
-    """The same model over one sparse `nn.Embedding`, as one would write it first."""
+class Wanted(NamedTuple):
+    """What is wanted of a figure."""
 
-    def __init__(self, recipe: Recipe, learner: Learner) -> None:
-        self._recipe, self._learner = recipe, learner
-        shape = InputShape.of(recipe.features, recipe.tables.width)
-        stages = len(recipe.funnel.stages) - 1
-        self.model = build(recipe.model, shape, torch.zeros(stages), torch.Generator().manual_seed(0))
-        self.embedding = nn.Embedding(PLAIN_ROWS, recipe.tables.width, padding_idx=0, sparse=True)
-        self.sparse = torch.optim.SparseAdam(list(self.embedding.parameters()))
-        self.dense = torch.optim.Adam(self.model.parameters())
-        self._number: dict[int, int] = {}
+    bound: float
+    at_least: bool = True
 
-    def prepare(self, rows: SampleBatch) -> tuple[Any, ...]:
-        """Tensors of a batch."""
-        features, table = self._recipe.features, self._learner.table
-        ids = self._numbered(table.rows(rows.ids_NF, np.arange(len(features.ids)))[:, 0])
-        numbers, missing = (
-            torch.tensor(p, dtype=torch.float32) for p in self._learner.moments.standardise(rows.numbers_NM)
-        )
-        histories = []
-        for history, config in zip(rows.histories, features.history.values(), strict=True):
-            longest = max(1, int(history.length.max()))
-            columns = np.array([features.ids.index(field) for field in config.take])
-            places = table.rows(history.ids_NTC[:, :longest], columns, history.length)
-            mask = torch.tensor(np.arange(longest) < history.length[:, None], dtype=torch.float32)
-            histories.append((self._numbered(places), mask))
-        targets = feedback.targets(self._recipe.training.delayed_feedback, rows.says, rows.label, rows.weight)
-        return ids, numbers, missing, histories, targets
+    def met(self, value: float) -> bool:
+        """Whether the figure is as wanted."""
+        return value >= self.bound if self.at_least else value <= self.bound
 
-    def step(self, ids: Any, numbers: Any, missing: Any, histories: Any, targets: Any) -> None:
-        """One step."""
-        self.sparse.zero_grad()
-        self.dense.zero_grad()
-        looked = tuple(SequenceInput(self.embedding(places), mask) for places, mask in histories)
-        x = ModelInput(self.embedding(ids), numbers, missing, looked)
-        loss = self.model.loss(self.model(x), targets) / self._recipe.training.batch
-        loss.backward()
-        self.sparse.step()
-        self.dense.step()
-
-    def _numbered(self, rows: Any) -> torch.Tensor:
-        """Rows without gaps from 1 on; 0 is padding."""
-        distinct, inverse = np.unique(rows, return_inverse=True)
-        dense = [0 if row < 0 else self._number.setdefault(row, len(self._number) + 1) for row in distinct.tolist()]
-        assert len(self._number) < PLAIN_ROWS
-        return torch.tensor(np.array(dense)[inverse].reshape(rows.shape))
+    def __str__(self) -> str:
+        return f"{'>=' if self.at_least else '<='} {self.bound:g}"
 
 
-class Bench:
-    """The pipeline over the world with its parts wrapped, and what its batches are tried on besides."""
+WANTED: Final = {
+    "history.front_events_per_s": Wanted(150_000),
+    "bare.end_to_end_of_stages": Wanted(0.85),
+    "history.end_to_end_of_stages": Wanted(0.85),
+    "bare.end_to_end_of_learning": Wanted(0.7),
+    "history.end_to_end_of_learning": Wanted(0.7),
+    "bare.learn_of_gemm_b1024": Wanted(0.6),
+    "bare.learn_of_gemm_b4096": Wanted(0.7),
+    "history.learn_of_plain_loop": Wanted(1.0),
+}
 
-    def __init__(self, folder: Path) -> None:
-        config = load_run(RUN_FILE, [f"files={folder}/data/*.jsonl", *SETTINGS]).config
-        source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
-        self.pipeline = wiring.build(config, source, wiring.Outputs.files(config, RunDirectory(folder / "run")))
-        self.clock: dict[str, float] = defaultdict(float)
-        self.calls: list[tuple[str, tuple[SampleBatch, ...]]] = []
-        self._wrap()
-        recipe = Recipe(config.model, config.tables, config.training, config.features, config.tree)
-        self.alone, self.ours = Learner(recipe), Learner(recipe)
-        self.plain = PlainLoop(recipe, self.alone)
 
-    def _wrap(self) -> None:
-        parts, clock = self.pipeline.parts, self.clock
-        trainer: Any = parts.back.trainer
-        trainer.learner = Timed(trainer.learner, {"score": "score", "learn": "learn"}, clock, self.calls)
-        trainer._judge = Timed(trainer._judge, "judge", clock)
-        self.pipeline.parts = replace(
-            parts,
-            source=Timed(parts.source, "read", clock),
-            decoder=Timed(parts.decoder, "decode", clock),
-            orderer=Timed(parts.orderer, "order", clock),
-            joiner=Timed(parts.joiner, "join", clock),
-            encoder=Timed(parts.encoder, "history+encode", clock),
-        )
+def recipe_of(config: RunConfig, batch: int) -> Recipe:
+    """What the run says of learning, in batches of this size."""
+    recipe = wiring.recipe(config)
+    return replace(recipe, training=recipe.training.model_copy(update={"batch": batch}))
 
-    def window(self, number: int) -> dict[str, Any] | None:
-        """Figures of about `ROOTS` roots; None at the end of the input."""
-        self.clock.clear()
-        self.calls.clear()
-        roots = self._roots()
-        elapsed = seconds(lambda: self._advance(roots + ROOTS))
-        roots = self._roots() - roots
-        if roots < ROOTS:
-            return None
-        stages = {stage: self.clock[stage] / roots for stage in STAGES}
-        calls = [(name, arguments[0]) for name, arguments in self.calls if name in ("score", "learn")]
-        alone = seconds(lambda: [getattr(self.alone, name)(rows) for name, rows in calls])
-        batches = [rows for name, rows in calls if name == "learn"]
-        prepared = [self.plain.prepare(rows) for rows in batches]
-        loops: list[Callable[[], Any]] = [lambda: self._ours(batches), lambda: self._plain(prepared)]
-        turn = number % 2
-        times = {turn: seconds(loops[turn]), 1 - turn: seconds(loops[1 - turn])}
-        samples = sum(len(rows) for rows in batches)
-        return {
-            "roots_per_s": roots / elapsed,
-            "ratio_to_score_and_train_alone": alone / elapsed,
-            "train_samples_per_s": samples / times[0],
-            "plain_samples_per_s": samples / times[1],
-            "ratio_of_training_to_plain": times[1] / times[0],
-            "history_length": float(np.mean(np.concatenate([rows.histories[0].length for rows in batches]))),
-            **{f"{stage}_us": 1e6 * share for stage, share in stages.items()},
-            "rest_us": 1e6 * (elapsed / roots - sum(stages.values())),
+
+def rebatched(batches: list[SampleBatch], size: int) -> list[SampleBatch]:
+    """The same rows in batches of this size; what is over is left out."""
+    rows = SampleBatch.concat(batches)
+    return [rows.take(slice(start, start + size)) for start in range(0, len(rows) - size + 1, size)]
+
+
+class Learning:
+    """Learning alone: how fast our learner is beside what is possible or usual."""
+
+    def __init__(self, config: RunConfig, *, history: bool) -> None:
+        self._learners = {batch: Learner(recipe_of(config, batch)) for batch in BATCHES[: 1 if history else None]}
+        recipe = wiring.recipe(config)
+        self._plain = PlainLoop(recipe, self._learners[1024]) if history else None
+        self._gemm = {} if history else {b: machine.gemm_step(b, SHAPES, torch.float32) for b in BATCHES}
+
+    def window(self, batches: list[SampleBatch], turn: int) -> dict[str, float]:
+        """Rates over these batches, one after the other in this or the other order."""
+        sized = {batch: batches if batch == 1024 else rebatched(batches, batch) for batch in self._learners}
+        works: dict[str, Callable[[], Any]] = {
+            f"b{batch}": lambda of=batch: [self._learners[of].learn(rows) for rows in sized[of]]  # type: ignore[misc]
+            for batch in sized
         }
+        if self._plain is not None:
+            prepared = [self._plain.prepare(rows) for rows in batches]
+            works["plain"] = lambda: self._plain_loop(prepared)
+        times, samples = {}, {batch: sum(map(len, of)) for batch, of in sized.items()}
+        for name in list(works)[:: 1 - 2 * turn]:
+            times[name] = seconds(works[name])
+        found = {f"learn_samples_per_s_b{batch}": samples[batch] / times[f"b{batch}"] for batch in sized}
+        if self._plain is not None:
+            found["learn_of_plain_loop"] = times["plain"] / times["b1024"]
+        for batch, step in self._gemm.items():
+            with torch_threads(CORES):
+                bound = batch / machine.seconds_once(step)
+            found[f"gemm_bound_samples_per_s_b{batch}"] = bound
+            found[f"learn_of_gemm_b{batch}"] = found[f"learn_samples_per_s_b{batch}"] / bound
+        return found
 
-    def _roots(self) -> int:
-        roots = self.pipeline.roots()
-        return roots["final"] + roots["open"]
-
-    def _advance(self, roots: int) -> None:
-        while self._roots() < roots and self.pipeline.advance():
-            pass
-
-    def _ours(self, batches: list[SampleBatch]) -> None:
-        for rows in batches:
-            self.ours.learn(rows)
-
-    def _plain(self, prepared: list[tuple[Any, ...]]) -> None:
+    def _plain_loop(self, prepared: list[Prepared]) -> None:
+        assert self._plain is not None
         torch.use_deterministic_algorithms(False)  # as a plain loop has it
-        for tensors in prepared:
-            self.plain.step(*tensors)
+        with torch_threads(CORES):
+            for tensors in prepared:
+                self._plain.step(tensors)
         torch.use_deterministic_algorithms(True)
 
 
+class Bench:
+    """One model over the world, looked at in four ways."""
+
+    def __init__(self, data: Path, run: Path, settings: list[str]) -> None:
+        config, alone = (settled(data, [*SETTINGS, *settings, f"training.threads={n}"]) for n in (CORES, 1))
+        joins_only = wiring.Limits(joins_only=True)
+        self.stages = StageByStage(built(alone, run / "stages", beside=False), keep=True)
+        self.whole = Stretches(built(config, run / "whole"))
+        self.front = Stretches(built(config, run / "front", limits=joins_only))
+        self.table = StageTable()
+        self.alone = Learner(wiring.recipe(config))
+        self.learning = Learning(config, history=bool(config.features.history))
+        self._run = run
+
+    def window(self, number: int) -> dict[str, float]:
+        """Figures of about `ROOTS` roots."""
+        by_stage = self.stages.on(ROOTS)
+        spent = self.stages.watch.spent
+        if number:
+            self.table.add(by_stage, spent)
+        turn, calls = number % 2, self.stages.scored_and_learned()
+        stretches = [("whole", self.whole), ("front", self.front)][:: 1 - 2 * turn]
+        taken = {name: stretch.on(ROOTS) for name, stretch in stretches}
+        whole, front = taken["whole"], taken["front"]
+        alone_s = seconds(lambda: self._alone(calls))
+        own_s = sum(of.cpu_s for stage, of in spent.items() if stage != BENCH)
+        us = 1e6 / whole.events
+        return {
+            "events_per_s": whole.events / whole.wall_s,
+            "roots_per_s": whole.roots / whole.wall_s,
+            "cores_busy": whole.cpu_s / whole.wall_s,
+            "cpu_us": whole.cpu_s * us,
+            "stages_allow_events_per_s": CORES * by_stage.events / own_s,
+            "end_to_end_of_stages": (own_s / by_stage.events / CORES) / (whole.wall_s / whole.events),
+            "score_and_learn_events_per_s": by_stage.events / alone_s,
+            "end_to_end_of_learning": (alone_s / by_stage.events) / (whole.wall_s / whole.events),
+            "front_events_per_s": front.events / front.cpu_s,
+            "host_stages_events_per_s": by_stage.events / sum(spent[stage].cpu_s for stage in HOST),
+        } | self.learning.window(self.stages.taken("learn"), turn)
+
+    def _alone(self, calls: list[Call]) -> None:
+        for name, rows in calls:
+            getattr(self.alone, name)(rows)
+
+    def close(self) -> dict[str, float]:
+        """What a snapshot of it costs, as a last figure."""
+        found = snapshot(self.whole.pipeline, self._run / "snapshots")
+        for stretches in (self.stages, self.whole, self.front):
+            stretches.pipeline.close()
+        return found
+
+
+def measured(folder: Path, name: str) -> dict[str, float]:
+    """The medians of one model's figures; its table of stages is printed."""
+    bench = Bench(folder / "data", folder / name, MODELS[name])
+    windows = []
+    for number in range(WINDOWS + 1):
+        windows.append(bench.window(number))
+        print(f"{name}, window {number}: {windows[-1]['events_per_s']:,.0f} events/s", file=sys.stderr)
+    medians = {key: statistics.median(window[key] for window in windows[1:]) for key in windows[0]}
+    cpu, out = bench.table.cpu_us(), bench.table.out_bytes()
+    found = medians | bench.close()
+    found |= {f"{stage}_us": us for stage, us in cpu.items()} | {f"{stage}_bytes": size for stage, size in out.items()}
+    print(f"\n{'with a history of 50' if name == 'history' else 'ids and numbers'}, each stage with a core to itself:")
+    print("\n".join(bench.table.lines()))
+    print(
+        f"snapshot  {found['snapshot_mb']:,.0f} MB in {found['snapshot_wall_s']:.2f} s, "
+        f"{found['snapshot_cpu_s']:.2f} s CPU"
+    )
+    return found
+
+
+def print_figures(found: dict[str, float], wanted: dict[str, Wanted]) -> None:
+    """Every figure that something is wanted of first, then the others."""
+    print(f"\n{'wanted':<36}{'measured':>12}{'wanted':>12}")
+    for key, want in wanted.items():
+        value = found[key]
+        text = f"{value:12,.0f}" if value >= 1000 else f"{value:12.3f}"
+        print(f"{key:<36}{text}{want!s:>12}  {'met' if want.met(value) else 'MISSED'}")
+    print()
+    for key, value in found.items():
+        if key not in wanted and not key.endswith(("_us", "_bytes")):
+            print(f"{key:<44}{value:14,.3f}" if value < 1000 else f"{key:<44}{value:14,.0f}")
+
+
 def main() -> None:
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write(str(folder / "data"), WORLD, lambda roots: None, compress=False)
-        bench = Bench(folder)
-        windows = []
-        for number in range(WINDOWS + 1):
-            found = bench.window(number)
-            if found is None:
-                break
-            print(f"window {number}: {found['roots_per_s']:,.0f} roots/s", file=sys.stderr)
-            windows.append(found)
-        bench.pipeline.close()
-    medians = {key: statistics.median(window[key] for window in windows[1:]) for key in windows[0]}
-    total = 1e6 / medians["roots_per_s"]
-    for stage in (*STAGES, "rest"):
-        print(f"{stage:<16}{medians[f'{stage}_us']:8.1f} us a root  {medians[f'{stage}_us'] / total:6.1%}")
-    about = {"windows": len(windows) - 1, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    wanted = {"ratio_to_score_and_train_alone": 0.4, "ratio_of_training_to_plain": 1.0}
-    rounded = {key: round(value, 3) for key, value in medians.items()}
-    cost, more_wanted = costs()
-    print(orjson.dumps({**rounded, **cost, "wanted": wanted | more_wanted, **about}).decode())
+        counts = write(str(folder / "data"), WORLD, lambda roots: None, compress=False)
+        size = sum(file.stat().st_size for file in (folder / "data").iterdir())
+        found["bytes_per_event"] = size / sum(counts.values())
+        for model, settings in MODELS.items():
+            found |= {f"{model}.{key}": value for key, value in measured(folder, model).items()}
+            found |= {f"{model}.{k}": value for k, value in peak(folder / "data", [*SETTINGS, *settings]).items()}
+    with torch_threads(CORES):
+        found |= machine.bounds(BATCHES, **SIZES)
+    cost, more = costs()
+    found |= cost
+    wanted = WANTED | {key: Wanted(bound, at_least=key.startswith("ratio")) for key, bound in more.items()}
+    print_figures(found, wanted)
+    about = {"windows": WINDOWS, "threads": CORES, "torch": torch.__version__}
+    rounded = {key: round(value, 3) for key, value in found.items()}
+    met = {key: want.met(found[key]) for key, want in wanted.items()}
+    print(orjson.dumps({**rounded, "wanted": {k: str(w) for k, w in wanted.items()}, "met": met, **about}).decode())
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ def samples(rows: int, first: int = 0, n_numbers: int = 2) -> SampleBatch:
         value_NV=np.zeros((rows, 0)),
         weight=np.ones(rows, np.float32),
         histories=(
-            History(np.arange(rows * 6, dtype=np.uint64).reshape(rows, 3, 2), np.full(rows, 2, np.int32)),
-            History(np.arange(rows * 5, dtype=np.uint64).reshape(rows, 5, 1), np.full(rows, 1, np.int32)),
+            History.of_padded(np.arange(rows * 6, dtype=np.uint64).reshape(rows, 3, 2), np.full(rows, 2, np.int32)),
+            History.of_padded(np.arange(rows * 5, dtype=np.uint64).reshape(rows, 5, 1), np.full(rows, 1, np.int32)),
         ),
     )
 

@@ -60,9 +60,10 @@ def half_written(save_file, events):
     """A `save_file` that, when its time has come, leaves a file which ends in the middle."""
 
     def wrapped(arrays, path):
-        save_file(arrays, path)
+        checksum = save_file(arrays, path)
         if RUNNING[0].events_read >= events:
             os.truncate(path, os.path.getsize(path) // 2)
+        return checksum
 
     return wrapped
 

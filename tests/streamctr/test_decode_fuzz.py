@@ -14,7 +14,7 @@ LOGS = logs(7)
 def test_mutated_messages_crash_nothing_and_mean_the_same_to_the_fast_and_the_slow_way():
     done = fuzz(20_000, seed=20)
     assert sum(one.mutated for one in done) >= 20_000
-    assert [one.log.name for one in done if one.at_once] == ["flat", "nested", "texts"]
+    assert [one.log.name for one in done if one.straight] == ["flat", "nested", "texts"]
     for one in done:
         assert 0.1 < one.good / one.messages < 0.9  # neither all good nor all malformed
 

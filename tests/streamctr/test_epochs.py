@@ -55,7 +55,8 @@ def test_held_out_roots_teach_nothing_in_any_epoch(log):
     trainer.learn_rest()
     held = alone.take(HELD_OUT.has(alone))
     assert len(held) > 20
-    table, columns = trainer.learner.table, np.arange(alone.ids_NF.shape[1])
+    table = trainer.learner.table
+    columns = table.columns(range(alone.ids_NF.shape[1]))
     learned = trainer.learner.state()["table.rows"]
     assert not np.isin(table.rows(held.ids_NF, columns), learned).any()
     others = alone.take(trainer._trains(alone))

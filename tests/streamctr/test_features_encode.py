@@ -167,7 +167,7 @@ def test_a_history_takes_crosses_and_buckets_too():
     rows = events((0, 0, 1, [5], [17.0]), (1, 1, 1), (2, 0, 2, [6], [18.0]), n_numbers=1)
     (samples,) = encode_all(of, joiner, rows)
     young = hash_text("<18")
-    assert samples.histories[0].ids_NTC[-1].tolist() == [[cross(5, young), young], [0, 0]]
+    assert samples.histories[0].padded()[-1].tolist() == [[cross(5, young), young], [0, 0]]
 
 
 HISTORY = {
@@ -191,7 +191,7 @@ def test_a_root_does_not_see_behaviours_that_lie_within_the_lag():
     of, joiner = encoder(HISTORY), Joiner(JoinConfig(orphan_wait=0, remember=0), FUNNEL)
     samples = [encode_all(of, joiner, batch)[0] for batch in STREAM]
     at = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0)]  # the first row of each batch announces its root
-    seen = [[samples[b].histories[h].ids_NTC[r, :, 0].tolist() for b, r in at] for h in (0, 1)]
+    seen = [[samples[b].histories[h].padded()[r, :, 0].tolist() for b, r in at] for h in (0, 1)]
     assert seen[0] == [[0, 0], [11, 0], [11, 0], [11, 12], [14, 13]]
     assert seen[1] == [[0, 0], [0, 0], [0, 0], [0, 0], [11, 12]]
 
@@ -216,8 +216,8 @@ def test_roots_encoded_now_come_in_any_order_and_each_sees_what_lies_before_it()
         encode_all(of, joiner, batch)
     asked = events((99, 0, 9, [1], [0.0]), (12, 0, 8, [1], [0.0]), (13, 0, 8, [1], [0.0]), n_numbers=1)
     now, late = of.encode_roots(asked).histories
-    assert now.ids_NTC[:, :, 0].tolist() == [[14, 13], [11, 12], [12, 14]]
-    assert late.ids_NTC[:, :, 0].tolist() == [[14, 13], [11, 0], [11, 0]]
+    assert now.padded()[:, :, 0].tolist() == [[14, 13], [11, 12], [12, 14]]
+    assert late.padded()[:, :, 0].tolist() == [[14, 13], [11, 0], [11, 0]]
     assert late.length.tolist() == [2, 1, 1]
 
 

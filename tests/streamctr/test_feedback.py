@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from streamctr import feedback
 from streamctr.errors import ConfigError
@@ -57,3 +58,15 @@ def test_the_weight_of_a_row_counts_on_every_head_it_speaks_of() -> None:
     targets = feedback.targets("cross_entropy", SAYS[:2], LABEL[:2], np.array([5.0, 2.5], np.float32))
     assert targets.given_BS.tolist() == [[0, 0], [2.5, 0]]
     assert targets.entire_BS.tolist() == [[0, 0], [2.5, 2.5]]
+
+
+def test_what_a_model_is_told_is_in_32_bits() -> None:
+    targets = feedback.targets("cross_entropy", SAYS, LABEL, np.ones(len(SAYS), np.float32))
+    assert {targets.labels_BS.dtype, targets.given_BS.dtype, targets.entire_BS.dtype} == {torch.float32}
+
+
+def test_a_row_trains_if_any_stage_of_many_says_so() -> None:
+    says = np.zeros((4, 9), np.uint8)
+    says[1, 8], says[2, 4], says[3, 1] = OBSERVED, LATE, FINAL
+    assert feedback.trains("cross_entropy", says, entire_space=False).tolist() == [False, True, True, False]
+    assert feedback.trains("cross_entropy", says[:0], entire_space=False).shape == (0,)

@@ -1,8 +1,12 @@
 """Ids are the same on every machine and in every version: these numbers may never change."""
 
 import numpy as np
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streamctr.hashing import MISSING_ID, combine, hash_text, hash_texts, mix
+from streamctr.decode.tokens import bytes_of
+from streamctr.hashing import MISSING_ID, SPAN_LIMIT, combine, hash_span, hash_text, hash_texts, mix
 
 
 def test_hashes_are_xxh3_of_the_utf8_text_for_ever():
@@ -27,3 +31,30 @@ def test_mix_is_splitmix64():
 def test_the_order_of_columns_matters():
     a, b = np.array([1], np.uint64), np.array([2], np.uint64)
     assert combine([a, b])[0] != combine([b, a])[0]
+
+
+def span_hash(before: bytes, text: bytes) -> int:
+    found = bytes_of(before + text)
+    return int(hash_span(found.data, found.words, len(before), len(text)))
+
+
+def test_a_span_of_every_length_hashes_as_its_text_does():
+    draw = np.random.default_rng(7)
+    for size in range(SPAN_LIMIT + 1):
+        for text in (bytes(size), b"\xff" * size, draw.bytes(size), draw.bytes(size)):
+            assert span_hash(b"abc", text) == (xxhash.xxh3_64_intdigest(text) or 1)
+
+
+@given(st.binary(max_size=17), st.binary(max_size=SPAN_LIMIT))
+def test_a_span_hashes_as_its_text_does_wherever_it_stands(before, text):
+    assert span_hash(before, text) == (xxhash.xxh3_64_intdigest(text) or 1)
+
+
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_a_table_combines_as_its_columns_do_one_by_one(rows):
+    table = np.array(rows, np.uint64)
+    total = np.zeros(len(rows), np.uint64)
+    for column in table.T:
+        total = mix(total ^ column)
+    assert combine([table]).tolist() == combine(list(table.T)).tolist() == total.tolist()
+    assert combine([table[:, :1], table[:, 1:], table[:, :0]]).tolist() == total.tolist()

@@ -1,14 +1,16 @@
 """Bags, numbers and vectors as a model sees and learns them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from streamctr.errors import ConfigError
 from streamctr.models import EsmmConfig, InputShape, LrConfig
-from streamctr.samples import NEVER_MS, OBSERVED, SampleBatch
+from streamctr.samples import NEVER_MS, OBSERVED, History, SampleBatch
 from streamctr.schema import FeaturesConfig, Funnel, StageConfig
 from streamctr.tables import FusedTable, TablesConfig
 from streamctr.training import Learner, Recipe, TrainingConfig
@@ -38,11 +40,101 @@ def inputs(features: dict[str, Any]) -> Inputs:
     """What makes batches of at most three rows into a model's input."""
     declared = FeaturesConfig.model_validate(features)
     shape = InputShape.of(declared, 2)
-    return Inputs(declared, shape, FusedTable(TablesConfig(rows=10), declared.tables, 2, 0.1, 0), 3)
+    return Inputs(declared, shape, FusedTable(TablesConfig(rows=1000), declared.tables, 2, 0.1, 0), 3)
 
 
 def tags(pool: str, **features: Any) -> dict[str, Any]:
     return {"id": ["video"], "bag": {"tag": {"pool": pool, "most": 3}}, **features}
+
+
+SEEN = {
+    "id": ["video", "author"],
+    "bag": {"tag": {"pool": "sum", "most": 2}},
+    "number": {"seconds": {}},
+    "history": {
+        "clicked": {"of": "click", "take": ["author", "video"], "last": 3, "pool": "attention"},
+        "bought": {"of": "click", "take": ["video"], "last": 2, "pool": "max"},
+    },
+}
+
+
+def seen(lengths: list[list[int]], ids: list[list[int]] | None = None) -> SampleBatch:
+    """Rows of so many behaviours in each history: 1, 2, 3.. and for authors 11, 12, 13.."""
+    n, (first, second) = len(lengths), np.array(lengths, np.int32).T
+    rows = clicked(ids or [[7, 8, 5, 6]] * n, [[1.0]] * n)
+    videos = np.arange(1, 1 + first.sum(), dtype=np.uint64)
+    histories = (
+        History(np.stack([videos + np.uint64(10), videos], axis=1), first, 3),
+        History(np.arange(1, 1 + second.sum(), dtype=np.uint64)[:, None], second, 2),
+    )
+    return replace(rows, histories=histories)
+
+
+def numbers(held: Inputs, feature: int, *ids: int) -> list[float]:
+    """Of ids of a feature, one behind the other."""
+    out_NX = np.empty((len(ids), held._table.width), np.float32)
+    held._table.look(np.array(ids, np.uint64)[:, None], held._table.columns([feature]), out_NX)
+    return out_NX.ravel().tolist()
+
+
+def test_ids_then_bags_then_pooled_histories_stand_beside_the_numbers() -> None:
+    held = inputs(SEEN)
+    x = held.look(seen([[2, 0], [1, 1]], [[7, 8, 5, 0], [9, 8, 0, 0]])).x
+    assert x.looked_BX[0].tolist() == [*numbers(held, 0, 7), *numbers(held, 1, 8), *numbers(held, 2, 5), 0.0, 0.0]
+    assert x.looked_BX[1].tolist() == [*numbers(held, 0, 9), *numbers(held, 1, 8), 0.0, 0.0, *numbers(held, 0, 1)]
+    assert x.dense_BM.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    (sequence,) = x.sequences
+    assert sequence.length_B.tolist() == [2, 1]
+    assert [row.tolist() for row in sequence.keys_PD] == [
+        [*numbers(held, 1, 10 + n), *numbers(held, 0, n)] for n in (1, 2, 3)
+    ]
+    assert [row.tolist() for row in sequence.root_BD] == [
+        [*numbers(held, 1, 8), *numbers(held, 0, video)] for video in (7, 9)
+    ]
+
+
+def test_rows_behind_the_batch_are_zeros_whatever_stood_there() -> None:
+    held = inputs(SEEN)
+    assert held.look(seen([[1, 1]] * 3)).x.looked_BX.all()
+    x = held.look(seen([[2, 1]]), pad_to=3).x
+    assert x.looked_BX[0].all()
+    assert not x.looked_BX[1:].any()
+    assert not x.dense_BM[1:].any()
+    assert x.sequences[0].length_B.tolist() == [2, 0, 0]
+    assert not x.sequences[0].root_BD[1:].any()
+
+
+def test_the_gradients_of_every_part_go_to_the_rows_it_was_made_of() -> None:
+    held = inputs(SEEN)
+    looked = held.look(seen([[2, 1]], [[7, 8, 5, 0]]))
+    held._table.admit([places for places, _, _ in looked.places])
+    of_looked = torch.tensor([[1.0, 2, 3, 4, 5, 6, 7, 8]])
+    of_keys = torch.tensor([[10.0, 20, 30, 40], [50.0, 60, 70, 80]])
+    of_roots = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    held._table.update(looked.gradients([of_looked, of_keys, of_roots]))
+    found = dict(zip(held._table.state()["rows"].tolist(), held._table.state()["accumulator"].tolist(), strict=True))
+    # Video 1 is in both histories; those of the root are learned by the attention too.
+    of_rows = {
+        (0, 7): (1.3, 2.4),
+        (1, 8): (3.1, 4.2),
+        (2, 5): (5, 6),
+        (0, 1): (30 + 7, 40 + 8),
+        (0, 2): (70, 80),
+        (1, 11): (10, 20),
+        (1, 12): (50, 60),
+    }
+    for (feature, value), (one, other) in of_rows.items():
+        ((row,),) = held._table.rows(np.array([[value]], np.uint64), held._table.columns([feature])).tolist()
+        assert found.pop(row) == pytest.approx((one**2 + other**2) / 2, rel=1e-5)
+    assert not found
+
+
+@pytest.mark.parametrize(("lengths", "learned"), [([[0, 0], [0, 0]], 4), ([[0, 0]], 4), ([[3, 2]], 4 + 3 + 3)])
+def test_a_learner_takes_rows_without_any_behaviour(lengths: list[list[int]], learned: int) -> None:
+    held, rows = learner(SEEN, EsmmConfig(towers=(4,)), {"width": 2}), seen(lengths)
+    assert held.learn(rows)
+    assert np.isfinite(held.score(rows)).all()
+    assert len(held.table) == learned  # videos 1 and 2 are in both histories
 
 
 @pytest.mark.parametrize(("pool", "pooled"), [("sum", 0.5), ("mean", 0.25), ("max", 0.25)])
@@ -102,10 +194,9 @@ def test_a_number_may_stay_as_it_is_beside_one_that_is_standardised() -> None:
     held = inputs({"number": {"raw": {"standardise": False, "default": 3.0}, "usual": {}}})
     held.moments.update(np.array([[100.0, 10.0], [300.0, 14.0]], np.float32))
     rows = clicked([[], []], [[5, 15], [np.nan, 12]])
-    x = held.of(rows, held.look_up(rows))
-    # usual: mean 12, variance (8 + 1) / (2 + 1).
-    assert x.numbers_BM.tolist() == [[5.0, pytest.approx(3 / 3**0.5)], [3.0, 0.0]]
-    assert x.missing_BM.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+    x = held.look(rows).x
+    # usual: mean 12, variance (8 + 1) / (2 + 1); then the flags.
+    assert x.dense_BM.tolist() == [[5.0, pytest.approx(3 / 3**0.5), 0.0, 0.0], [3.0, 0.0, 1.0, 0.0]]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +240,9 @@ def test_vectors_stand_behind_the_numbers_as_they_are_with_one_flag_each() -> No
     held = inputs({"number": {"seconds": {}}, "vector": {"face": 2, "voice": 3}})
     held.moments.update(np.array([[1.0, 9, 9, 9, 9, 9], [3.0, 9, 9, 9, 9, 9]], np.float32))
     rows = clicked([[], []], [[3.0, 7, 8, nan, nan, nan], [nan, nan, nan, 4, 5, 6]])
-    x = held.of(rows, held.look_up(rows, pad_to=3))
-    # seconds: mean 2, variance (2 + 1) / (2 + 1).
-    assert x.numbers_BM.tolist() == [[1.0, 7, 8, 0, 0, 0], [-2.0, 0, 0, 4, 5, 6], [0.0] * 6]
-    assert x.missing_BM.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
+    x = held.look(rows, pad_to=3).x
+    # seconds: mean 2, variance (2 + 1) / (2 + 1); then the flags.
+    assert x.dense_BM.tolist() == [[1.0, 7, 8, 0, 0, 0, 0, 0, 1], [-2.0, 0, 0, 4, 5, 6, 1, 1, 0], [0.0] * 9]
     assert held.moments.state()["count"].tolist() == [2.0]
 
 

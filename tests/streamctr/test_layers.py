@@ -1,93 +1,335 @@
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from streamctr.layers import Attention, max_pool, mean_pool, sum_pool
+from streamctr.layers import HAS_BF16, Attention, Towers, attention, chain_loss, mlp
+from streamctr.layers.attention import HIDDEN
+from streamctr.layers.mlp import beside
 
-VALUES_BTCW = torch.tensor([[[[1.0, -2.0]], [[3.0, -6.0]], [[0.0, 0.0]]], [[[0.0, 0.0]]] * 3])
-"""Two rows of three steps of one column: the first has two steps, the second none."""
-MASK_BT = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+NEEDS_BF16 = pytest.mark.skipif(
+    not (HAS_BF16 and torch.cpu._is_avx512_bf16_supported()), reason="this CPU or torch multiplies no bf16 numbers"
+)
 
 
-def attention(steps: int = 5, width: int = 3, seed: int = 0) -> Attention:
-    """Over two fields, which stand at places 2 and 0 of the root's three ids; no parameter at its start."""
-    layer = Attention((2, 0), steps, width, torch.Generator().manual_seed(seed))
-    generator = torch.Generator().manual_seed(seed + 1)
+def towers(inputs: int = 20, hidden: tuple[int, ...] = (24, 12), stages: int = 2, parts: int = 1) -> Towers:
+    """No bias at its start, so that units die in some rows and live in others."""
+    found = Towers(inputs, hidden, torch.linspace(-1.0, 1.0, stages), torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        for parameter in (found.first_bias, *found.biases):
+            parameter.copy_(torch.linspace(-0.3, 0.3, len(parameter)))
+    found.parts = parts
+    return found
+
+
+def numbers(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(out_BX: Tensor, of: list[Tensor]) -> list[Tensor]:
+    """Of a sum of all numbers, each with a factor of its own."""
+    return list(torch.autograd.grad((out_BX * numbers(*out_BX.shape, seed=7)).sum(), of))
+
+
+def agree(found: list[Tensor], expected: list[Tensor], rel: float = 1e-5) -> None:
+    """Within so much of the largest number of each."""
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.numel() == 0 or (one - other).abs().max() <= rel * other.abs().max()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 2, 300, 600])
+@pytest.mark.parametrize(("hidden", "stages"), [((5,), 1), ((24, 12), 2), ((16, 9, 7), 3)])
+def test_towers_and_their_gradients_are_those_of_the_same_op_by_op(
+    hidden: tuple[int, ...], stages: int, rows: int, parts: int
+) -> None:
+    model, x_BX = towers(20, hidden, stages, parts), numbers(rows, 20).requires_grad_()
+    of = [x_BX, *model.parameters()]
+    found, expected = model(x_BX), model.plain(x_BX)
+    wanted = gradients(expected, of)
+    agree([found, *gradients(found, of)], [expected, *wanted])
+    assert all(grad.any() for grad in wanted) or rows < 3
+
+
+def test_inputs_side_by_side_are_one_and_only_those_that_learn_have_gradients() -> None:
+    model, wide_BX = towers(parts=2), numbers(9, 32)
+    whole_BX = wide_BX[:, :20].clone().requires_grad_()
+    first, second, third = wide_BX[:, :12].detach().requires_grad_(), wide_BX[:, 12:15], wide_BX[:, 15:20].detach()
+    apart = numbers(9, 5, seed=3)
+    apart.copy_(third)
+    expected = gradients(model(whole_BX), [whole_BX])[0]
+    for last in (third.requires_grad_(), apart.requires_grad_()):
+        found = gradients(model(first, second, last), [first, last])
+        agree(found, [expected[:, :12], expected[:, 15:]])
+
+
+def test_neighbours_in_memory_are_read_where_they_are() -> None:
+    wide_BX = numbers(4, 32)
+    there = beside([wide_BX[:, :12], wide_BX[:, 12:12], wide_BX[:, 12:20]])
+    assert there.data_ptr() == wide_BX.data_ptr()
+    assert torch.equal(there, wide_BX)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [numbers(4, 32)[:, 3:5], numbers(4, 32)[:, 5:9]],
+        [numbers(4, 32)[:, :5], numbers(4, 32)[:, 6:9]],
+        [numbers(9, 4).T],
+        [numbers(9, 1).T],
+        [numbers(9)[None, :5], numbers(9)[None, 5:]],
+        [numbers(1, 1).expand(4, 9)],
+    ],
+    ids=["behind others", "with a gap", "turned", "one row turned", "strange rows", "one number"],
+)
+def test_what_lies_otherwise_is_copied(parts: list[Tensor]) -> None:
+    whole = torch.cat(parts, dim=1)
+    assert torch.equal(beside(parts)[:, : whole.shape[1]], whole)
+    assert torch.equal(towers(whole.shape[1])(*parts), towers(whole.shape[1])(whole))
+
+
+def test_a_part_without_columns_is_no_reason_to_copy() -> None:
+    x_BX = numbers(4, 16)
+    assert beside([x_BX, x_BX[:, 16:]]).data_ptr() == x_BX.data_ptr()
+
+
+def test_without_a_blas_for_kernels_both_layers_go_op_by_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x_BX = towers(), numbers(5, 20)
+    layer, x = attend(), behaviours()
+    fast = [model(x_BX), layer(*x)]
+    for module in (mlp, attention):
+        monkeypatch.setattr(module, "HAS_FP32", False)
+    agree([model(x_BX), layer(*x)], fast)
+    assert torch.equal(model(x_BX), model.plain(x_BX))
+
+
+WITHOUT = """
+import ctypes, torch
+def only(self, name, found=ctypes.CDLL.__getattr__):
+    if name in ("gemm_bf16bf16f32_", "MKL_Set_Num_Threads_Local"):
+        raise AttributeError(name)
+    return found(self, name)
+ctypes.CDLL.__getattr__ = only
+from streamctr.layers import HAS_BF16, Attention, Towers, blas
+torch.set_num_threads(1)
+model, x_BX = Towers(20, (24, 12), torch.zeros(2), torch.Generator()), torch.ones(9, 20, requires_grad=True)
+model(x_BX).sum().backward()
+print(blas.HAS_FP32, HAS_BF16, torch.allclose(model(x_BX), model.plain(x_BX), rtol=1e-5))
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [({}, "True False True"), ({"NUMBA_DISABLE_JIT": "1"}, "False False True")],
+    ids=["no bf16 and no MKL", "nothing is compiled"],
+)
+def test_a_torch_that_has_only_some_routines_will_do(environment: dict[str, str], said: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == said
+
+
+@NEEDS_BF16
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("rows", [1, 300])
+def test_in_bf16_towers_and_gradients_are_near_those_in_fp32(rows: int, parts: int) -> None:
+    """8 bits each factor: 1 / 512 at most, over three layers and back; units near 0 die or live by it."""
+    model, x_BX = towers(64, (64, 32), 2, parts), numbers(rows, 64).requires_grad_()
+    of, both = [x_BX, *model.parameters()], []
+    for model.bf16 in (True, False):
+        logits_BS = model(x_BX)
+        both.append([logits_BS, *gradients(logits_BS, of)])
+    assert not torch.equal(both[0][0], both[1][0])
+    for found, expected in zip(*both, strict=True):
+        assert (found - expected).norm() <= 0.1 * expected.norm()
+
+
+@NEEDS_BF16
+def test_factors_are_rounded_to_the_nearest_number_of_16_bits() -> None:
+    model = Towers(1, (1,), torch.zeros(1), torch.Generator())
+    model.bf16 = True
+    with torch.no_grad():
+        model.first.fill_(1.0)
+        model.last[0].fill_(1.0)
+    # 1 + 2^-7 is the next one to 1: in the middle the even one, above it the upper one.
+    x_BX = torch.tensor([[1 + 2.0**-8], [1 + 2.0**-8 + 2.0**-20], [1 + 3 * 2.0**-8], [3e38], [float("inf")]])
+    assert model(x_BX)[:, 0].tolist() == x_BX.bfloat16().float()[:, 0].tolist()
+    assert model(x_BX)[:3, 0].tolist() == [1.0, 1 + 2.0**-7, 1 + 2.0**-6]
+
+
+def attend(inputs: int = 6, steps: int = 5, seed: int = 0, parts: int = 1) -> Attention:
+    """No parameter at its start."""
+    layer = Attention(inputs, steps, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for place, parameter in enumerate(layer.parameters()):
+            parameter += 0.3 * numbers(*parameter.shape, seed=seed + 10 + place)
+    layer.parts = parts
     return layer
 
 
-def behaviours(rows: int = 6, steps: int = 5, width: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Values, mask (row i has i steps) and the root's ids."""
-    generator = torch.Generator().manual_seed(2)
-    mask_BT = (torch.arange(steps) < torch.arange(rows)[:, None]).float()
-    values_BTCW = torch.randn(rows, steps, 2, width, generator=generator) * mask_BT[:, :, None, None]
-    return values_BTCW, mask_BT, torch.randn(rows, 3, width, generator=generator)
+def behaviours(length: tuple[int, ...] = (0, 1, 2, 0, 3, 5), inputs: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of all rows, how many each row has, and the roots."""
+    keys_PD, root_BD = numbers(sum(length), inputs, seed=2), numbers(len(length), inputs, seed=3)
+    return keys_PD, torch.tensor(length, dtype=torch.int32), root_BD
 
 
-def plain_attention(
-    layer: Attention, values_BTCW: torch.Tensor, mask_BT: torch.Tensor, ids_BFW: torch.Tensor
-) -> torch.Tensor:
-    """The same as the paper's figure draws it: the four parts side by side into one layer."""
-    keys = values_BTCW.flatten(2)
-    root = torch.cat((ids_BFW[:, 2], ids_BFW[:, 0]), dim=1)[:, None, :].expand_as(keys)
-    parts = torch.cat((root, keys, root - keys, root * keys), dim=2)
-    hidden = nn.functional.linear(parts, layer.first, layer.first_bias)
-    active = torch.where(hidden > 0, hidden, layer.slope * hidden)
-    weights = (active @ layer.last.T + layer.bias) * mask_BT[:, :, None]
-    return (weights * keys).sum(1).unflatten(1, (2, -1))
+def of_the_paper(layer: Attention, keys_PD: Tensor, length_B: Tensor, root_BD: Tensor) -> Tensor:
+    """As the paper's figure draws it: the four parts side by side into one layer, row by row."""
+    pooled = []
+    for key, root in zip(keys_PD.split(length_B.tolist()), root_BD, strict=True):
+        roots = root.expand_as(key)
+        parts = torch.cat((roots, key, roots - key, roots * key), dim=1)
+        hidden = nn.functional.linear(parts, layer.first, layer.first_bias)
+        active = torch.where(hidden > 0, hidden, layer.slope * hidden)
+        pooled.append(((active @ layer.last.T + layer.bias) * key).sum(0))
+    return torch.stack(pooled)
 
 
-def test_pools_count_the_steps_that_there_are() -> None:
-    assert sum_pool(VALUES_BTCW, MASK_BT).tolist() == [[[4.0, -8.0]], [[0.0, 0.0]]]
-    assert mean_pool(VALUES_BTCW, MASK_BT).tolist() == [[[2.0, -4.0]], [[0.0, 0.0]]]
-    assert max_pool(VALUES_BTCW, MASK_BT).tolist() == [[[3.0, -2.0]], [[0.0, 0.0]]]
+def learned(layer: Attention, x: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+    return [x[0].requires_grad_(), x[2].requires_grad_(), *layer.parameters()]
 
 
-def test_the_largest_takes_the_gradient_and_equal_ones_share_it() -> None:
-    values_BTCW = torch.tensor([[[[1.0, 5.0]], [[3.0, 5.0]], [[0.0, 0.0]]], [[[0.0, 0.0]]] * 3], requires_grad=True)
-    (grad,) = torch.autograd.grad(max_pool(values_BTCW, MASK_BT).sum(), [values_BTCW])
-    assert grad.tolist() == [[[[0.0, 0.5]], [[1.0, 0.5]], [[0.0, 0.0]]], [[[0.0, 0.0]]] * 3]
+LENGTHS = {
+    "some": (0, 1, 2, 0, 3, 5),
+    "none": (0, 0, 0),
+    "one": (1,),
+    "nobody": (0,),
+    "at the end": (0, 0, 4),
+    "many": tuple(range(40)),
+    "a whole block": (256, 0, 256, 1),
+}
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("length", LENGTHS.values(), ids=LENGTHS)
+def test_attention_and_its_gradients_are_those_of_the_same_op_by_op(
+    length: tuple[int, ...], parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = attend(parts=parts), behaviours(length)
+    of = learned(layer, x)
+    found = layer(*x)
+    found = [found, *gradients(found, of)]
+    monkeypatch.setattr(attention, "HAS_FP32", False)
+    expected = layer(*x)
+    agree(found, [expected, *gradients(expected, of)])
 
 
 def test_attention_is_the_network_over_the_four_parts_side_by_side() -> None:
-    layer, x = attention(), behaviours()
-    found, expected = layer(*x), plain_attention(layer, *x)
-    assert found.shape == (6, 2, 3)
+    layer, x = attend(), behaviours()
+    found, expected = layer(*x), of_the_paper(layer, *x)
+    assert found.shape == (6, 6)
     assert expected.abs().max() > 1
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_the_gradients_of_attention_are_those_of_its_formula() -> None:
-    layer, (values_BTCW, mask_BT, ids_BFW) = attention().double(), (part.double() for part in behaviours(rows=3))
-    inputs = (values_BTCW.requires_grad_(), ids_BFW.requires_grad_(), *layer.parameters())
-    assert torch.autograd.gradcheck(lambda values, ids, *_: layer(values, mask_BT, ids), inputs)
+def test_in_64_bits_the_plain_one_is_the_papers_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "HAS_FP32", False)
+    layer, (keys_PD, length_B, root_BD) = attend().double(), behaviours((0, 1, 3))
+    x = keys_PD.double(), length_B, root_BD.double()
+    of = learned(layer, x)
+    found, expected = layer(*x), of_the_paper(layer, *x)
+    agree([found, *gradients(found, of)], [expected, *gradients(expected, of)], rel=1e-12)
+    assert torch.autograd.gradcheck(lambda keys, roots, *_: layer(keys, length_B, roots), of)
 
 
-def test_attention_over_nothing_is_zero_and_masked_steps_learn_nothing() -> None:
-    layer, (values_BTCW, mask_BT, ids_BFW) = attention(), behaviours()
-    found = layer(values_BTCW.requires_grad_(), mask_BT, ids_BFW)
-    assert not found[0].any()
-    assert found[1].all()
-    (grad,) = torch.autograd.grad(found.sum(), [values_BTCW])
-    assert not grad[mask_BT == 0].any()
-    assert grad[mask_BT == 1].all()
+def test_attention_over_nothing_is_zero_and_each_behaviour_learns() -> None:
+    layer, (keys_PD, length_B, root_BD) = attend(), behaviours()
+    found = layer(keys_PD.requires_grad_(), length_B, root_BD.requires_grad_())
+    assert not found[length_B == 0].any()
+    assert found[length_B > 0].all()
+    of_keys, of_roots = torch.autograd.grad(found.sum(), [keys_PD, root_BD])
+    assert of_keys.all()
+    assert not of_roots[length_B == 0].any()
+    assert of_roots[length_B > 0].all()
 
 
 def test_attention_weighs_by_the_root() -> None:
-    layer, (values_BTCW, mask_BT, ids_BFW) = attention(), behaviours()
-    other = ids_BFW.clone()
-    other[:, 1] += 1.0  # not a taken field
-    assert torch.equal(layer(values_BTCW, mask_BT, other), layer(values_BTCW, mask_BT, ids_BFW))
-    other[:, 2] += 1.0
-    assert not torch.allclose(layer(values_BTCW, mask_BT, other)[1:], layer(values_BTCW, mask_BT, ids_BFW)[1:])
+    layer, (keys_PD, length_B, root_BD) = attend(), behaviours((2, 2))
+    other = root_BD.clone()
+    other[1] += 1.0
+    before, after = layer(keys_PD, length_B, root_BD), layer(keys_PD, length_B, other)
+    assert torch.equal(after[0], before[0])
+    assert not torch.allclose(after[1], before[1])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_vector_does_not_depend_on_the_other_rows_histories(parts: int) -> None:
+    length = tuple(int(n) for n in np.random.default_rng(0).integers(0, 50, 64))
+    layer, (keys_PD, length_B, root_BD) = attend(parts=parts), behaviours(length)
+    together = layer(keys_PD, length_B, root_BD)
+    for row, (begin, end) in enumerate(pairwise(np.cumsum([0, *length]).tolist())):
+        alone_B = torch.zeros_like(length_B)
+        alone_B[row] = end - begin
+        assert torch.equal(layer(keys_PD[begin:end], alone_B, root_BD)[row], together[row])
 
 
 def test_attention_starts_at_the_mean_of_a_full_history() -> None:
-    layer = Attention((0,), 4, 1, torch.Generator().manual_seed(0))
-    values_BTCW = 0.01 * torch.tensor([1.0, 3.0, 5.0, 7.0]).reshape(1, 4, 1, 1)
-    found = layer(values_BTCW, torch.ones(1, 4), torch.full((1, 1, 1), 0.01))
+    layer = Attention(1, 4, torch.Generator().manual_seed(0))
+    keys_PD = 0.01 * torch.tensor([[1.0], [3.0], [5.0], [7.0]])
+    found = layer(keys_PD, torch.tensor([4], dtype=torch.int32), torch.full((1, 1), 0.01))
     assert found.item() == pytest.approx(0.04, rel=0.1)
     assert layer.first.std().item() == pytest.approx((2 / (1 + 0.25**2) / 4) ** 0.5, rel=0.2)
+    assert layer.first.shape == (HIDDEN, 4)
+
+
+def chain(logits_BS: Tensor, labels_BS: Tensor, weights_BS: Tensor) -> Tensor:
+    """The loss with the product's logit as -logsumexp(-a, -b, -a - b), by torch."""
+    loss = torch.zeros((), dtype=logits_BS.dtype)
+    path_B = None
+    for stage, here_B in enumerate(logits_BS.T):
+        sums = here_B if path_B is None else torch.stack((-path_B, -here_B, -path_B - here_B))
+        path_B = here_B if path_B is None else -torch.logsumexp(sums, dim=0)
+        costs_B = nn.functional.binary_cross_entropy_with_logits(path_B, labels_BS[:, stage], reduction="none")
+        loss = loss + (weights_BS[:, stage] * costs_B).sum()
+    return loss
+
+
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_the_loss_of_a_chain_is_the_cross_entropy_of_products(stages: int) -> None:
+    logits_BS = 2 * numbers(50, stages).double()
+    labels_BS, weights_BS = (numbers(50, stages, seed=5) > 0).double(), numbers(50, stages, seed=6).double().abs()
+    p = torch.sigmoid(logits_BS).cumprod(1)
+    expected = -(weights_BS * torch.where(labels_BS == 1, p.log(), (1 - p).log())).sum()
+    assert chain_loss(logits_BS, labels_BS, weights_BS).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_its_gradient_is_that_of_its_formula(stages: int) -> None:
+    logits_BS = (2 * numbers(50, stages).double()).requires_grad_()
+    labels_BS, weights_BS = (numbers(50, stages, seed=5) > 0).double(), numbers(50, stages, seed=6).double().abs()
+    found, expected = (3.0 * loss(logits_BS, labels_BS, weights_BS) for loss in (chain_loss, chain))
+    agree(*([*torch.autograd.grad(loss, [logits_BS])] for loss in (found, expected)), rel=1e-12)
+    single_BS = logits_BS.detach().float().requires_grad_()
+    loss = chain_loss(single_BS, labels_BS.float(), weights_BS.float())
+    agree(
+        [3 * torch.autograd.grad(loss, [single_BS])[0].double()],
+        [*torch.autograd.grad(chain(logits_BS, labels_BS, weights_BS) * 3, [logits_BS])],
+        rel=1e-6,
+    )
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_loss_and_gradient_of_a_chain_are_finite_and_right_at_extreme_logits(label: float) -> None:
+    extremes = [-500.0, -90.0, 0.0, 90.0, 500.0]
+    logits_BS = torch.tensor([(a, b) for a in extremes for b in extremes]).double().requires_grad_()
+    labels_BS, ones_BS = torch.full_like(logits_BS, label), torch.ones_like(logits_BS)
+    found, expected = (loss(logits_BS, labels_BS, ones_BS) for loss in (chain_loss, chain))
+    of_found, of_expected = (torch.autograd.grad(loss, [logits_BS])[0] for loss in (found, expected))
+    assert found.isfinite()
+    assert of_found.isfinite().all()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert torch.allclose(of_found, of_expected, rtol=1e-9, atol=1e-15)
+
+
+def test_a_logit_that_is_no_number_makes_the_loss_none() -> None:
+    for place in ((0, 0), (1, 1)):
+        logits_BS = torch.full((2, 2), 0.5)
+        logits_BS[place] = float("nan")
+        assert chain_loss(logits_BS, torch.zeros(2, 2), torch.ones(2, 2)).isnan()

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamctr.errors import ConfigError
+from streamctr.hashing import combine
 from streamctr.metrics import Judge, MetricsConfig
+from streamctr.metrics.pending import lives
 from streamctr.names import Names
 from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, SampleBatch
 from streamctr.schema import FeaturesConfig, Funnel, StageConfig
@@ -319,3 +321,12 @@ def test_as_plain_python_all_of_this_holds_without_a_warning():
     plain = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     ended = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(-(2**40), 2**60)), max_size=9))
+def test_a_root_is_known_by_the_hash_of_its_id_and_time(rows):
+    root_N = np.array([root for root, _ in rows], np.uint64)
+    root_ms_N = np.array([time_ms for _, time_ms in rows], np.int64).view(np.uint64)
+    life_N = np.empty(len(rows), np.uint64)
+    lives(root_N, root_ms_N, life_N)
+    assert life_N.tolist() == combine([root_N, root_ms_N]).tolist()

@@ -8,7 +8,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
-from streamctr.layers import mean_pool
 from streamctr.models import (
     EsmmConfig,
     HistoryShape,
@@ -25,7 +24,7 @@ from streamctr.schema import FeaturesConfig, Funnel, StageConfig
 STAGE = StageConfig(observe="10s")
 CHAIN = Funnel.from_mapping({"view": None, "click": STAGE, "cart": STAGE, "buy": STAGE})
 FORK = Funnel.from_mapping({"view": None, "click": STAGE, "like": StageConfig(after="view", observe="10s")})
-SHAPE = InputShape(ids=2, numbers=1, flags=1, width=3, histories=(HistoryShape(4, (0, 1)),))
+SHAPE = InputShape(ids=2, numbers=1, flags=1, width=3)
 
 
 def tensor(*values: object) -> torch.Tensor:
@@ -33,18 +32,19 @@ def tensor(*values: object) -> torch.Tensor:
 
 
 def esmm(stages: int = 2, towers: tuple[int, ...] = (8, 4), pool: Any = "mean") -> torch.nn.Module:
-    bias_S = torch.linspace(-1.0, 1.0, stages)
     shape = replace(SHAPE, histories=(HistoryShape(4, (0, 1), pool),))
-    return build(EsmmConfig(towers=towers), shape, bias_S, torch.Generator().manual_seed(0))
+    return build(EsmmConfig(towers=towers), shape, torch.linspace(-1.0, 1.0, stages), torch.Generator().manual_seed(0))
 
 
-def some_input(width: int = 3, rows: int = 5) -> ModelInput:
+def some_input(pool: str = "mean", rows: int = 5) -> ModelInput:
+    """Row i has i behaviours; what is pooled stands behind the ids."""
     generator = torch.Generator().manual_seed(1)
-    mask_BT = (torch.arange(4) < torch.arange(rows)[:, None]).float()
-    values_BTCW = torch.randn(rows, 4, 2, width, generator=generator) * mask_BT[:, :, None, None]
-    numbers_BM = torch.randn(rows, 1, generator=generator)
-    ids_BFW = torch.randn(rows, 2, width, generator=generator)
-    return ModelInput(ids_BFW, numbers_BM, torch.zeros(rows, 1), (SequenceInput(values_BTCW, mask_BT),))
+    length_B = torch.arange(rows, dtype=torch.int32)
+    keys_PD = torch.randn(int(length_B.sum()), 6, generator=generator)
+    x_BX = torch.randn(rows, 14, generator=generator)
+    if pool == "attention":
+        return ModelInput(x_BX[:, :6], x_BX[:, 6:8], (SequenceInput(keys_PD, length_B, x_BX[:, 8:].clone()),))
+    return ModelInput(x_BX[:, :12], x_BX[:, 12:])
 
 
 def all_on(labels_BS: torch.Tensor) -> Targets:
@@ -96,16 +96,25 @@ def test_lr_trains_only_the_heads_that_are_spoken_of() -> None:
     assert grad_BS.tolist() == [[0.0, -0.5]]
 
 
-@pytest.mark.parametrize(("pool", "pooled"), [("mean", (2.0, 3.0)), ("sum", (4.0, 6.0)), ("max", (3.0, 4.0))])
-def test_lr_adds_ids_pooled_histories_numbers_flags_and_bias(pool: Any, pooled: tuple[float, float]) -> None:
-    shape = InputShape(2, 1, 2, 2, (HistoryShape(2, (0,), pool),))
+def test_lr_adds_ids_bags_pooled_histories_numbers_flags_and_bias() -> None:
+    shape = InputShape(2, 1, 2, 2, (HistoryShape(2, (0,), "max"),))
     model = build(LrConfig(), shape, tensor(0.5, -0.5), torch.Generator())
     with torch.no_grad():
         model.numbers.copy_(tensor((10.0, 100.0, 7.0), (20.0, 200.0, 7.0)))
-    history = SequenceInput(tensor([[[1.0, 2.0]], [[3.0, 4.0]]]), tensor((1, 1)))
-    x = ModelInput(tensor([[0.1, 0.2], [0.3, 0.4]]), tensor((2.0,)), tensor((1.0, 0.0)), (history,))
-    expected = [0.4 + pooled[0] + 20.0 + 100.0 + 0.5, 0.6 + pooled[1] + 40.0 + 200.0 - 0.5]
+    looked = tensor((0.1, 0.2, 0.3, 0.4, 3.0, 4.0), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    assert shape.looked == looked.shape[1]
+    x = ModelInput(looked, tensor((2.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    expected = [0.4 + 3.0 + 20.0 + 100.0 + 0.5, 0.6 + 4.0 + 40.0 + 200.0 - 0.5]
     assert model(x)[0].tolist() == pytest.approx(expected)
+    assert model(x)[1].tolist() == [7.5, 6.5]
+
+
+@pytest.mark.parametrize(("looked", "dense"), [(0, 2), (4, 0)])
+def test_lr_takes_numbers_alone_or_ids_alone(looked: int, dense: int) -> None:
+    model = build(LrConfig(), InputShape(looked // 2, dense, 0, 2), tensor(0.5, -0.5), torch.Generator())
+    x_BX = torch.ones(3, looked + dense)
+    found = model(ModelInput(x_BX[:, :looked], x_BX[:, looked:]))
+    assert found.tolist() == [[0.5 + looked / 2, -0.5 + looked / 2]] * 3
 
 
 def test_lr_refuses_attention_and_esmm_takes_it() -> None:
@@ -132,33 +141,38 @@ def test_the_shape_of_the_input_follows_from_the_features() -> None:
     )
     expected = InputShape(ids=5, numbers=6, flags=2, width=3, histories=(HistoryShape(7, (3, 0), "max"),))
     assert InputShape.of(features, 3) == expected
+    # ids, and both fields of the history that is pooled; one that a model combines itself has no columns.
+    assert (expected.looked, expected.dense, expected.sequences) == (3 * 7, 8, ())
+    weighed = replace(expected, histories=(HistoryShape(7, (3, 0), "attention"), *expected.histories))
+    assert (weighed.looked, weighed.sequences) == (3 * 7, weighed.histories[:1])
 
 
-@pytest.mark.parametrize("pool", ["mean", "sum", "max", "attention"])
+@pytest.mark.parametrize("pool", ["mean", "attention"])
 def test_esmm_reads_every_part_of_its_input_and_gives_a_tower_a_stage(pool: str) -> None:
-    x, model = some_input(), esmm(3, pool=pool)
+    x, model = some_input(pool), esmm(3, pool=pool)
     assert model(x).shape == (5, 3)
-    parts = [x.ids_BFW, x.numbers_BM, x.missing_BM, x.histories[0].values_BTCW]
-    for part in parts:
-        part.requires_grad_()
+    parts = [x.looked_BX, x.dense_BM, *(part for seen in x.sequences for part in (seen.keys_PD, seen.root_BD))]
+    x = ModelInput(*(part.detach().requires_grad_() for part in parts[:2]), x.sequences)
+    parts = [x.looked_BX, x.dense_BM, *(part.requires_grad_() for part in parts[2:])]
     for grad in torch.autograd.grad(model(x)[:, 2].sum(), parts):
         assert grad.abs().sum() > 0
 
 
 def test_a_model_learns_all_of_its_attention() -> None:
     model = esmm(2, pool="attention")
-    learned = [name for name, _ in model.named_parameters() if name.startswith("pools")]
-    assert learned == [f"pools.0.{name}" for name in ("first", "first_bias", "slope", "last", "bias")]
-    loss = model.loss(model(some_input()), all_on(torch.ones(5, 2)))
+    learned = [name for name, _ in model.named_parameters() if name.startswith("attention")]
+    assert learned == [f"attention.0.{name}" for name in ("first", "first_bias", "slope", "last", "bias")]
+    loss = model.loss(model(some_input("attention")), all_on(torch.ones(5, 2)))
     for grad in torch.autograd.grad(loss, list(model.parameters())):
         assert grad.abs().sum() > 0
 
 
-def test_esmm_towers_are_plain_mlps() -> None:
-    x, model = some_input(), esmm(2, towers=(8, 4))
+@pytest.mark.parametrize("pool", ["mean", "attention"])
+def test_esmm_towers_are_plain_mlps(pool: str) -> None:
+    x, model = some_input(pool), esmm(2, towers=(8, 4), pool=pool)
     weights = {name: parameter.detach().double().numpy() for name, parameter in model.named_parameters()}
-    pooled = mean_pool(x.histories[0].values_BTCW, x.histories[0].mask_BT).flatten(1)
-    inputs = torch.cat((x.ids_BFW.flatten(1), x.numbers_BM, x.missing_BM, pooled), 1).double().numpy()
+    pooled = [model.attention[0](seen.keys_PD, seen.length_B, seen.root_BD) for seen in x.sequences]
+    inputs = torch.cat((x.looked_BX, x.dense_BM, *pooled), 1).detach().double().numpy()
     for stage in range(2):
         first = slice(8 * stage, 8 * stage + 8)
         hidden = np.maximum(inputs @ weights["towers.first"][first].T + weights["towers.first_bias"][first], 0)
@@ -168,10 +182,11 @@ def test_esmm_towers_are_plain_mlps() -> None:
 
 
 def test_each_head_starts_at_its_own_bias() -> None:
-    model = esmm(2)
-    empty = ModelInput(torch.zeros(1, 2, 3), torch.zeros(1, 1), torch.zeros(1, 1), ())
-    nothing = SequenceInput(torch.zeros(1, 4, 2, 3), torch.zeros(1, 4))
-    assert model(ModelInput(empty.ids_BFW, empty.numbers_BM, empty.missing_BM, (nothing,))).tolist() == [[-1.0, 1.0]]
+    empty = torch.zeros(1, 14)
+    assert esmm(2)(ModelInput(empty[:, :12], empty[:, 12:])).tolist() == [[-1.0, 1.0]]
+    nothing = SequenceInput(torch.zeros(0, 6), torch.zeros(1, dtype=torch.int32), torch.zeros(1, 6))
+    x = ModelInput(empty[:, :6], empty[:, 6:8], (nothing,))
+    assert esmm(2, pool="attention")(x).tolist() == [[-1.0, 1.0]]
 
 
 def test_hidden_layers_start_as_he_and_the_last_as_glorot() -> None:

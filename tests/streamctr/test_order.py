@@ -32,6 +32,29 @@ def test_equal_times_are_released_by_stage_then_root_then_content():
     assert rows == [(0, 1, 1, 1), (1, 0, 2, 3), (1, 0, 2, 7), (1, 0, 9, 0), (1, 1, 5, 0)]
 
 
+@given(st.lists(st.tuples(*[st.integers(0, 1)] * 4), min_size=70, max_size=200), st.integers(1, 3))
+def test_many_events_of_one_moment_from_several_pushes_are_released_in_order(rows, pushes):
+    order = orderer(lateness_ms=9)
+    for part in np.array_split(np.array(rows), pushes):
+        order.push(0, events(part))
+    order.end(0)
+    released = order.release(order.watermark_ms())
+    columns = released.time_ms, released.stage, released.root, released.content
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == sorted(rows)
+
+
+def test_what_a_row_carries_goes_with_it():
+    order, first, again = orderer(partitions=2), events([(1, 0, 5, 0), (4, 0, 6, 0)]), events([(2, 0, 7, 0)])
+    for place, part in enumerate((first, again)):
+        ids, numbers = np.stack([part.root, part.root + 1], axis=1), part.root[:, None] / 2
+        columns = {name: getattr(part, name) for name in part.__slots__} | {"ids_NF": ids, "numbers_NM": numbers}
+        order.push(place, EventBatch(**columns))
+        order.end(place)
+    released = order.release(order.watermark_ms())
+    assert released.ids_NF.tolist() == [[5, 6], [7, 8], [6, 7]]
+    assert released.numbers_NM.tolist() == [[2.5], [3.5], [3.0]]
+
+
 def test_an_event_exactly_as_old_as_the_lateness_allows_is_kept_and_an_older_one_is_late():
     order = orderer()
     late = order.push(0, events([(100, 0, 1, 0), (95, 0, 2, 0), (94, 0, 3, 0), (101, 0, 4, 0), (95, 0, 5, 0)]))

@@ -1,8 +1,14 @@
 import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -10,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamctr.errors import ConfigError, NonFiniteError
+from streamctr.layers import HAS_BF16
 from streamctr.models import EsmmConfig, LrConfig
 from streamctr.ports import Arrays
 from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, History, SampleBatch
@@ -17,6 +24,11 @@ from streamctr.schema import BagConfig, FeaturesConfig, Funnel, HistoryConfig, N
 from streamctr.tables import TablesConfig
 from streamctr.training import Learner, Recipe, Trainer, TrainingConfig
 from streamctr.training.moments import Moments
+from streamctr.training.optimizer import finite
+
+NEEDS_BF16 = pytest.mark.skipif(
+    not (HAS_BF16 and torch.cpu._is_avx512_bf16_supported()), reason="this CPU or torch multiplies no bf16 numbers"
+)
 
 CLICK = Funnel.from_mapping({"view": None, "click": StageConfig(observe="25ms")})
 CHAIN = Funnel.from_mapping(
@@ -38,6 +50,15 @@ WIDE = RICH.model_copy(
         },
     }
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_core() -> Iterator[None]:
+    """Many small steps are quicker so where others work too; the parts stay."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
 
 
 class Tally:
@@ -111,7 +132,7 @@ def described(features: FeaturesConfig, roots: int, rng: np.random.Generator) ->
     histories = []
     for h in features.history.values():
         ids_NTC = rng.integers(0, 6, (roots, h.last, len(h.take))).astype(np.uint64)
-        histories.append(History(ids_NTC, rng.integers(0, h.last + 1, roots).astype(np.int32)))
+        histories.append(History.of_padded(ids_NTC, rng.integers(0, h.last + 1, roots).astype(np.int32)))
     return np.concatenate(ids, axis=1), numbers, histories
 
 
@@ -265,10 +286,14 @@ def test_scoring_changes_nothing() -> None:
     assert digest(trainer) == before
 
 
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=NEEDS_BF16)])
 @pytest.mark.parametrize("features", [RICH, WIDE], ids=["rich", "wide"])
-@pytest.mark.parametrize("batch", [8, 12, 256])
-def test_a_score_does_not_depend_on_its_neighbours(features: FeaturesConfig, batch: int) -> None:
-    learner, log = Learner(rich(features=features, batch=batch)), stream(batch, 0, features)
+@pytest.mark.parametrize(("batch", "threads"), [(8, 2), (12, 2), (15, 2), (256, 2), (256, 1), (256, 3), (8, 16)])
+def test_a_score_does_not_depend_on_its_neighbours(
+    features: FeaturesConfig, batch: int, threads: int, precision: str
+) -> None:
+    learner = Learner(rich(features=features, batch=batch, threads=threads, precision=precision))
+    log = stream(batch, 0, features)
     for start in range(0, len(log), batch):
         assert learner.learn(log.take(slice(start, start + batch)))
     together = learner.score(log.take(slice(0, 2 * batch)))
@@ -327,11 +352,99 @@ def test_two_runs_give_the_same_sha_and_another_seed_another() -> None:
     assert first == second != third
 
 
-def test_the_number_of_threads_is_set_where_it_is_given() -> None:
+def test_products_run_in_the_thread_that_asks_for_them() -> None:
     before = torch.get_num_threads()
-    linear(threads=1)
+    torch.set_num_threads(2)
+    linear()
     assert torch.get_num_threads() == 1
     torch.set_num_threads(before)
+
+
+CORES = """
+import numba, sys
+sys.path.insert(0, sys.argv[1])
+from test_training import WIDE, digest, deep, stream
+trainer = deep(features=WIDE)
+trainer.feed(stream(60, 3, WIDE))
+print(numba.get_num_threads(), digest(trainer), trainer.weights_sha256())
+"""
+
+
+def test_weights_and_scores_are_the_same_bits_on_any_number_of_cores() -> None:
+    here = deep(features=WIDE)
+    here.feed(stream(60, 3, WIDE))
+    command = [sys.executable, "-c", CORES, str(Path(__file__).parent)]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert [str(numba.get_num_threads()), digest(here), here.weights_sha256()] == ["1", *there[1:]]
+    assert there[0] == "2"
+
+
+def learned(features: FeaturesConfig = WIDE, steps: int = 8, **training: Any) -> Learner:
+    """A few batches of 32 rows."""
+    held, log = Learner(rich(features=features, **{"batch": 32, **training})), stream(steps * 32, 1, features)
+    for start in range(0, steps * 32, 32):
+        assert held.learn(log.take(slice(start, start + 32)))
+    return held
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad"])
+def test_how_many_parts_there_are_matters_to_rounding_only(optimizer: str) -> None:
+    one = learned(threads=1, optimizer=optimizer).state()
+    for threads in (2, 3, 64):
+        other = learned(threads=threads, optimizer=optimizer).state()
+        assert other["table.rows"].tolist() == one["table.rows"].tolist()
+        for name, array in one.items():
+            assert other[name] == pytest.approx(array, rel=1e-3, abs=1e-5), name
+
+
+def test_a_learner_goes_on_from_one_with_other_parts() -> None:
+    first, second, rows = learned(threads=1), Learner(rich(features=WIDE, batch=32, threads=3)), stream(30, 2, WIDE)
+    second.learn(rows)
+    second.restore({name: array.copy() for name, array in first.state().items()})
+    assert second.weights_sha256() == first.weights_sha256()
+    assert first.learn(rows.take(slice(0, 32)))
+    assert second.learn(rows.take(slice(0, 32)))
+    assert second.score(rows) == pytest.approx(first.score(rows), rel=1e-4, abs=1e-5)
+
+
+@NEEDS_BF16
+def test_in_bf16_a_learner_comes_to_about_the_same_logits() -> None:
+    rows = stream(30, 2, WIDE)
+    first, other = (learned(precision=precision, steps=16).score(rows) for precision in ("fp32", "bf16"))
+    moved = np.abs(first - Learner(rich(features=WIDE)).score(rows)).max()
+    assert 0 < np.abs(first - other).max() < 0.05 * moved
+
+
+@pytest.mark.parametrize(("place", "what"), [("HAS_BF16", False), ("torch.cpu._is_avx512_bf16_supported", bool)])
+def test_bf16_is_refused_where_the_cpu_or_torch_has_none(
+    place: str, what: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"streamctr.training.learner.{place}", what)
+    with pytest.raises(ConfigError, match=r"training\.precision: this CPU multiplies no bf16 numbers .* set fp32"):
+        Learner(rich(precision="bf16"))
+    Learner(rich(precision="fp32"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0**40, -(2.0**41)])
+def test_a_gradient_that_is_not_finite_or_too_large_is_noticed(bad: float) -> None:
+    for parts in (1, 2, 3, 64):
+        grads = np.array([[1.0, -(2.0**39)], [0.0, 5.0]], np.float32)
+        assert finite(grads, 40, parts)
+        assert finite(grads[:0], 40, parts)
+        for place in ((0, 0), (1, 0), (1, 1)):
+            grads[:] = 1.0
+            grads[place] = bad
+            assert not finite(grads, 40, parts)
+
+
+def test_what_a_batch_left_behind_does_not_matter_to_the_next() -> None:
+    first, second, rows = (*(learned() for _ in range(2)), stream(30, 2, WIDE))
+    second.score(rows)
+    assert not second.learn(replace(rows, weight=np.full(len(rows), 3e38, np.float32)))  # more than a loss can be
+    for held in (first, second):
+        assert held.learn(rows.take(slice(3, 20)))
+    assert second.weights_sha256() == first.weights_sha256()
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted() -> None:
@@ -389,8 +502,12 @@ def test_a_learner_adopts_another_and_scores_as_it_does() -> None:
     first, second = (Learner(rich(features=WIDE, seed=seed)) for seed in (0, 1))
     assert first.learn(log.take(slice(0, 8)))
     second.learn(log.take(slice(8, 16)))
-    second.adopt({name: array.copy() for name, array in first.state().items()})
-    assert second.weights_sha256() == first.weights_sha256()
+    state = {name: array.copy() for name, array in first.state().items()}
+    by_place = np.argsort(state["table.rows"])
+    assert by_place.tolist() != sorted(by_place)
+    for arrays in (state, state | {n: a[by_place] for n, a in state.items() if n.startswith("table.")}):
+        second.adopt(arrays)
+        assert second.weights_sha256() == first.weights_sha256()
     assert second.score(log).tobytes() != Learner(rich(features=WIDE)).score(log).tobytes()
 
 

@@ -1,0 +1,85 @@
+"""The back half in a thread of its own: the front half joins and encodes what comes while it learns what came."""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from streamctr.metrics import Judge
+from streamctr.pipeline import BackHalf
+from streamctr.ports import Arrays
+from streamctr.samples import SampleBatch
+from streamctr.training import Trainer
+
+_AHEAD: Final = 2
+"""Chunks that may wait, so that neither half waits for the other and memory stays bounded."""
+
+
+class Beside:
+    """Feeds a back half in the order given; everything else waits until it has had all that it was fed.
+
+    So nothing that comes out, snapshots included, depends on how fast either half is.
+    """
+
+    def __init__(self, back: BackHalf) -> None:
+        self._back = back
+        self._thread = ThreadPoolExecutor(1, "streamctr-back-half")
+        self._fed: deque[Future[None]] = deque()
+        self._failed = False
+
+    @property
+    def trainer(self) -> Trainer:
+        """The back half's, at rest."""
+        self._settle()
+        return self._back.trainer
+
+    @property
+    def judge(self) -> Judge:
+        """The back half's, at rest."""
+        self._settle()
+        return self._back.judge
+
+    def feed(self, samples: SampleBatch) -> None:
+        """Have the next rows of the emission log taken; raises what taking earlier ones raised."""
+        self._settle(but=_AHEAD - 1)
+        self._fed.append(self._thread.submit(self._take, samples))
+
+    def finish(self, now_ms: int) -> None:
+        """As `BackHalf.finish`."""
+        self._settle()
+        self._back.finish(now_ms)
+
+    def state(self) -> Arrays:
+        """As `BackHalf.state`."""
+        self._settle()
+        return self._back.state()
+
+    def restore(self, arrays: Arrays) -> None:
+        """As `BackHalf.restore`."""
+        self._settle()
+        self._back.restore(arrays)
+
+    def forget(self) -> None:
+        """As `BackHalf.forget`."""
+        self._settle()
+        self._back.forget()
+
+    def close(self) -> None:
+        """Give back files and the thread, whatever failed in it."""
+        self._failed = True  # nothing more is taken
+        self._thread.shutdown()
+        self._back.close()
+
+    def _take(self, samples: SampleBatch) -> None:
+        """What comes behind a failure is not for a half that failed in the middle."""
+        if self._failed:
+            return
+        try:
+            self._back.feed(samples)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _settle(self, but: int = 0) -> None:
+        """Wait until all chunks but so many are taken."""
+        while len(self._fed) > but:
+            self._fed.popleft().result()
