@@ -4,6 +4,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+from streamctr.kernel import leave_a_core
 from streamctr.metrics import Judge
 from streamctr.pipeline import BackHalf
 from streamctr.ports import Arrays
@@ -41,6 +42,7 @@ class Beside:
     def feed(self, samples: SampleBatch) -> None:
         """Have the next rows of the emission log taken; raises what taking earlier ones raised."""
         self._settle(but=_AHEAD - 1)
+        leave_a_core(True)
         self._fed.append(self._thread.submit(self._take, samples))
 
     def finish(self, now_ms: int) -> None:
@@ -81,5 +83,6 @@ class Beside:
 
     def _settle(self, but: int = 0) -> None:
         """Wait until all chunks but so many are taken."""
+        leave_a_core(False)
         while len(self._fed) > but:
             self._fed.popleft().result()

@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -39,7 +40,37 @@ def side_by_side(function: Callable[P, R]) -> Callable[P, R]:
     """
     compiled: Any = numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function)
     _KERNELS.append(compiled)
-    return cast(Callable[P, R], compiled)
+
+    @wraps(function)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        numba.set_num_threads(_cores.wanted if _cores.free else max(1, min(_cores.wanted, _cores.there - 1)))
+        return cast(R, compiled(*arguments, **named))
+
+    return run
+
+
+class _Cores:
+    """How many cores loops over parts may have."""
+
+    there: int = vars(numba.config)["NUMBA_NUM_THREADS"]
+    wanted: int = 1
+    free: bool = True
+
+
+_cores = _Cores()
+
+
+def use_cores(most: int) -> None:
+    """Let loops over parts have so many cores, where there are as many."""
+    _cores.wanted = min(most, _cores.there)
+
+
+def leave_a_core(leave: bool) -> None:
+    """Whether another thread works now, so that loops over parts leave it a core.
+
+    Parts wait for the last one: where that one has to wait for a core itself, the others wait for milliseconds.
+    """
+    _cores.free = not leave
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,8 +1,10 @@
-"""Layers of ReLU units and logits, forward and backward, as kernels over parts of a batch, each for a core of its own.
+"""Towers of ReLU layers over one input, forward and backward, as kernels over parts of a batch, each for a core.
 
-They take a few rows at a time, so that what is read again is still near. In bf16, products take their factors rounded
-to 16 bits and add up in 32; everything else stays in 32 bits.
-Legend: B rows, R a few of them, D inputs, H units, X columns of a wider matrix, P parts.
+A few rows go through all layers before the next ones, so that what is read again is still near, and cores wait for each
+other once. In bf16, products take their factors rounded to 16 bits and add up in 32; all else stays in 32 bits.
+
+Layers are numbered: 0 is the first one, of all towers side by side; then by tower and depth. `outs` are their outputs.
+Legend: B rows, R a few of them, D inputs, H units, X columns of a wider matrix, P parts, S towers.
 """
 
 from typing import Any, Final, NamedTuple
@@ -17,194 +19,227 @@ from streamctr.layers.blas import Room, add_turned_times, alone, bgemm, sgemm, t
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 I32 = NDArray[np.int32]
+Layers = tuple[F32, ...]
+"""An array of each layer, or of each tower."""
 
 ROWS: Final = 128
 """Rows of a matrix that are multiplied at a time: products over another number of rows have other last bits."""
 
 
-class Rounded(NamedTuple):
-    """Room for factors of 16 bits; without rows in 32-bit products."""
+class Net(NamedTuple):
+    """What is multiplied: by layer weights (H, D) and biases (H,), by tower the last weights (H,) and biases (1,)."""
 
-    weight_HD: U16
-    x_PRD: U16
-    grad_PRH: U16
-
-
-@inlined
-def _of_part(rows: int, part: int, parts: int) -> slice:
-    """A part's rows: as many times `ROWS` as every other's, or once more or less."""
-    times = (rows + ROWS - 1) // ROWS
-    return slice(ROWS * (times * part // parts), ROWS * (times * (part + 1) // parts))
+    weights: Layers
+    biases: Layers
+    last: Layers
+    bias: Layers
 
 
-@side_by_side
-def layer(
-    x: tuple[F32, int], weight_HD: F32, bias_H: F32, out_BH: F32, rounded: Rounded, room: tuple[I32, F32]
-) -> None:
-    """relu(x W^T + b) of the inputs that stand from a column on in a wider matrix."""
-    x_BX, column = x
-    parts, rows = len(room[0]), len(out_BH)
-    _round(weight_HD, 0, rounded.weight_HD)
-    for part in prange(parts):
-        mine = _of_part(rows, part, parts)
-        if len(rounded.weight_HD) == 0:
-            _layer(x_BX[mine], column, weight_HD, bias_H, out_BH[mine], Room(room[0][part], room[1][part]))
-        else:
-            weights = rounded.weight_HD, bias_H
-            own = rounded.x_PRD[part], Room(room[0][part], room[1][part])
-            _layer16(x_BX[mine], column, weights, out_BH[mine], own)
+class Scratch(NamedTuple):
+    """Room of a part for a few rows, each as wide as the widest layer: factors of 16 bits, and gradients."""
 
-
-@kernel
-def _layer(x_BX: F32, column: int, weight_HD: F32, bias_H: F32, out_BH: F32, room: Room) -> None:
-    alone()
-    for start in range(0, len(out_BH), ROWS):
-        rows = slice(start, start + ROWS)
-        times_turned(sgemm, x_BX[rows, column : column + weight_HD.shape[1]], weight_HD, out_BH[rows], room)
-        _activate(out_BH[rows], bias_H)
-
-
-@kernel
-def _layer16(x_BX: F32, column: int, weights: tuple[U16, F32], out_BH: F32, own: tuple[U16, Room]) -> None:
-    alone()
-    for start in range(0, len(out_BH), ROWS):
-        rows = slice(start, start + ROWS)
-        _round(x_BX[rows], column, own[0])
-        times_turned(bgemm, own[0][: len(out_BH[rows])], weights[0], out_BH[rows], own[1])
-        _activate(out_BH[rows], weights[1])
+    x_RX: U16
+    grad_RX: U16
+    of_first_RX: F32
+    of_upper_RX: F32
+    of_lower_RX: F32
 
 
 @side_by_side
-def unlayer(
-    grad: tuple[F32, F32],
-    x: tuple[F32, int],
-    weight_HD: F32,
-    out: tuple[F32, F32, F32, int],
-    rounded: Rounded,
+def forward(
+    x_BX: F32,
+    net: tuple[Layers, Layers, Layers, Layers],
+    out: tuple[Layers, F32],
+    rounded: tuple[U16, ...],
+    scratch: tuple[U16, U16, F32, F32, F32],
     room: tuple[I32, F32],
 ) -> None:
-    """Gradients of W and b, and of x from a column of a wider matrix on; none where that has no columns.
+    """Outputs of all layers, and logits (S, B), of inputs that are the first columns of a wider matrix.
 
-    `grad` is that of the layer's output, which is masked in place, and the output itself. With g the gradient where a
-    unit was active: of W it is g^T x, of b the sum of g's rows, of x it is g W. Those of W and b are (P, H, D) and
-    (P, H), zeros at first; their first part is the sum in the end.
+    `rounded` are the weights in 16 bits, without rows where products take 32; `scratch` and `room` are by part.
     """
-    grad_BH, active_BH = grad
-    x_BX, column = x
-    of_weight_PHD, of_bias_PH, of_x_BX, of_column = out
-    parts, rows = len(room[0]), len(grad_BH)
-    _round(weight_HD, 0, rounded.weight_HD)
+    weights, biases, last, bias = net
+    outs, logits_SB = out
+    x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX = scratch
+    sizes_P6, factors_P2 = room
+    parts, rows = len(sizes_P6), len(x_BX)
     for part in prange(parts):
-        mine = _of_part(rows, part, parts)
-        own_out = of_weight_PHD[part], of_bias_PH[part], of_x_BX[mine], of_column
-        own_grad, own_room = (grad_BH[mine], active_BH[mine]), Room(room[0][part], room[1][part])
-        if len(rounded.weight_HD) == 0:
-            _unlayer(own_grad, (x_BX[mine], column), weight_HD, own_out, own_room)
-        else:
-            own = rounded.weight_HD, rounded.x_PRD[part], rounded.grad_PRH[part], own_room
-            _unlayer16(own_grad, (x_BX[mine], column), own_out, own)
-    units = weight_HD.shape[0]
+        own = Scratch(x_PRX[part], grad_PRX[part], first_PRX[part], upper_PRX[part], lower_PRX[part])
+        mine = Net(weights, biases, last, bias)
+        begin, end = _of_part(rows, part, parts)
+        _forward((x_BX, begin, end), mine, (outs, logits_SB), rounded, own, Room(sizes_P6[part], factors_P2[part]))
+
+
+@kernel
+def _forward(
+    x: tuple[F32, int, int], net: Net, out: tuple[Layers, F32], rounded: tuple[U16, ...], own: Scratch, room: Room
+) -> None:
+    x_BX, begin, end = x
+    outs, logits_SB = out
+    towers = len(net.last)
+    deeper, width = (len(net.weights) - 1) // towers, net.weights[0].shape[0] // towers
+    alone()
+    for start in range(begin, end, ROWS):
+        stop = min(start + ROWS, end)
+        _product((x_BX[start:stop], 0), (net.weights[0], rounded[0]), outs[0][start:stop], own, room)
+        _activate(outs[0][start:stop], net.biases[0])
+        for tower in range(towers):
+            below, column = outs[0], tower * width
+            for place in range(1 + tower * deeper, 1 + (tower + 1) * deeper):
+                here_RH = outs[place][start:stop]
+                weight = net.weights[place], rounded[place]
+                _product((below[start:stop], column), weight, here_RH, own, room)
+                _activate(here_RH, net.biases[place])
+                below, column = outs[place], 0
+            last_H = net.last[tower]
+            for b in range(start, stop):
+                logits_SB[tower, b] = _dot(below[b, column : column + len(last_H)], last_H) + net.bias[tower][0]
+
+
+@side_by_side
+def backward(
+    x: tuple[F32, F32],
+    net: tuple[Layers, Layers],
+    outs: Layers,
+    grads: tuple[Layers, Layers, Layers, Layers, F32],
+    rounded: tuple[U16, ...],
+    own: tuple[U16, U16, F32, F32, F32, I32, F32],
+) -> None:
+    """Gradients of all that `forward` read, from those of the logits, (S, B), beside the input in `x`.
+
+    `net` are the weights and last weights. Gradients of weights, biases, last weights and last biases come by part,
+    (P, ...), zeros at first, and their first part is the sum in the end; of the input as many columns as there is room
+    for. With g the gradient where a unit was active: of W it is g^T x, of b the sum of g's rows, of x it is g W.
+    """
+    x_BX, grad_SB = x
+    weights, last = net
+    of_weights, of_biases, of_last, of_bias, of_x_BX = grads
+    x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX, sizes_P6, factors_P2 = own
+    parts, rows = len(sizes_P6), len(x_BX)
     for part in prange(parts):
+        mine = Scratch(x_PRX[part], grad_PRX[part], first_PRX[part], upper_PRX[part], lower_PRX[part])
+        begin, end = _of_part(rows, part, parts)
+        given = x_BX, grad_SB, outs, of_x_BX, begin, end
+        sums = of_weights, of_biases, of_last, of_bias, part
+        _backward(given, (weights, last), sums, rounded, mine, Room(sizes_P6[part], factors_P2[part]))
+    for part in prange(parts):
+        _add_parts(of_weights, of_biases, part)
+
+
+@kernel
+def _backward(
+    given: tuple[F32, F32, Layers, F32, int, int],
+    net: tuple[Layers, Layers],
+    sums: tuple[Layers, Layers, Layers, Layers, int],
+    rounded: tuple[U16, ...],
+    own: Scratch,
+    room: Room,
+) -> None:
+    x_BX, grad_SB, outs, of_x_BX, begin, end = given
+    weights, last = net
+    of_weights, of_biases, of_last, of_bias, part = sums
+    towers = len(last)
+    deeper, width = (len(weights) - 1) // towers, weights[0].shape[0] // towers
+    alone()
+    for start in range(begin, end, ROWS):
+        stop = min(start + ROWS, end)
+        for tower in range(towers):
+            # gradients of a layer's output, from the top of the tower down, and where they stand
+            here, column = own.of_upper_RX if deeper > 0 else own.of_first_RX, 0 if deeper > 0 else tower * width
+            top, spare = outs[(tower + 1) * deeper], own.of_lower_RX
+            heads = of_last[tower][part], of_bias[tower][part]
+            _unlogits(grad_SB[tower, start:stop], (top[start:stop], column), last[tower], heads, (here, column))
+            for place in range((tower + 1) * deeper, tower * deeper, -1):
+                lowest = place == tower * deeper + 1
+                below, left = outs[0 if lowest else place - 1], tower * width if lowest else 0
+                under = own.of_first_RX if lowest else spare
+                units, inputs = weights[place].shape
+                _mask(here, outs[place][start:stop], of_biases[place][part])
+                grad = here[: stop - start, :units], below[start:stop], left
+                under_RX = under[: stop - start, left : left + inputs]
+                _unproduct(grad, (weights[place], rounded[place]), of_weights[place][part], under_RX, own, room)
+                here, spare = spare, here
+        _mask(own.of_first_RX, outs[0][start:stop], of_biases[0][part])
+        grad = own.of_first_RX[: stop - start, : weights[0].shape[0]], x_BX[start:stop], 0
+        _unproduct(grad, (weights[0], rounded[0]), of_weights[0][part], of_x_BX[start:stop, :], own, room)
+
+
+@kernel
+def _add_parts(of_weights: Layers, of_biases: Layers, part: int) -> None:
+    """Add up a part's share of the units over all parts."""
+    for place in range(len(of_weights)):
+        parts, units = of_biases[place].shape
         for h in range(units * part // parts, units * (part + 1) // parts):
+            sum_D = of_weights[place][0, h]
             for other in range(1, parts):
-                of_bias_PH[0, h] += of_bias_PH[other, h]
-                sum_D, other_D = of_weight_PHD[0, h], of_weight_PHD[other, h]
+                of_biases[place][0, h] += of_biases[place][other, h]
+                other_D = of_weights[place][other, h]
                 for d in range(len(sum_D)):
                     sum_D[d] += other_D[d]
 
 
 @kernel
-def _unlayer(
-    grad: tuple[F32, F32], x: tuple[F32, int], weight_HD: F32, out: tuple[F32, F32, F32, int], room: Room
-) -> None:
-    of_weight_HD, of_bias_H, of_x_BX, of_column = out
+def round_weights(weight_HD: F32, out_HD: U16) -> None:
+    """To 16 bits."""
+    _round(weight_HD, 0, out_HD, out_HD.shape[1])
+
+
+@inlined
+def _of_part(rows: int, part: int, parts: int) -> tuple[int, int]:
+    """A part's rows: as many times `ROWS` as every other's, or once more or less."""
+    times_all = (rows + ROWS - 1) // ROWS
+    return ROWS * (times_all * part // parts), min(rows, ROWS * (times_all * (part + 1) // parts))
+
+
+@inlined
+def _product(x: tuple[Any, int], weight: tuple[F32, U16], out_RH: F32, own: Scratch, room: Room) -> None:
+    """x W^T of the inputs that stand from a column on."""
+    x_RX, column = x
+    weight_HD, weight16_HD = weight
     inputs = weight_HD.shape[1]
-    wanted = min(inputs, of_x_BX.shape[1] - of_column)
-    alone()
-    for start in range(0, len(grad[0]), ROWS):
-        rows = slice(start, start + ROWS)
-        _mask(grad[0][rows], grad[1][rows], of_bias_H)
-        add_turned_times(sgemm, grad[0][rows], x[0][rows, x[1] : x[1] + inputs], of_weight_HD, room)
-        if wanted > 0:
-            of_x_RX = of_x_BX[rows, of_column : of_column + wanted]
-            times(sgemm, grad[0][rows], weight_HD[:, :wanted], of_x_RX, room)
+    if len(weight16_HD) == 0:
+        times_turned(sgemm, x_RX[:, column : column + inputs], weight_HD, out_RH, room)
+    else:
+        _round(x_RX, column, own.x_RX, inputs)
+        times_turned(bgemm, own.x_RX[: len(x_RX), :inputs], weight16_HD, out_RH, room)
 
 
-@kernel
-def _unlayer16(
-    grad: tuple[F32, F32], x: tuple[F32, int], out: tuple[F32, F32, F32, int], own: tuple[U16, U16, U16, Room]
+@inlined
+def _unproduct(
+    grad: tuple[Any, Any, int], weight: tuple[F32, U16], of_weight_HD: F32, of_x_RX: Any, own: Scratch, room: Room
 ) -> None:
-    of_weight_HD, of_bias_H, of_x_BX, of_column = out
-    weight_HD, x_RD, grad_RH, room = own
-    wanted = min(weight_HD.shape[1], of_x_BX.shape[1] - of_column)
-    alone()
-    for start in range(0, len(grad[0]), ROWS):
-        rows = slice(start, start + ROWS)
-        count = len(grad[0][rows])
-        _mask(grad[0][rows], grad[1][rows], of_bias_H)
-        _round(grad[0][rows], 0, grad_RH)
-        _round(x[0][rows], x[1], x_RD)
-        add_turned_times(bgemm, grad_RH[:count], x_RD[:count], of_weight_HD, room)
+    """Adds g^T x to the gradient of W, and writes g W for as many columns as there is room for."""
+    grad_RH, x_RX, column = grad
+    weight_HD, weight16_HD = weight
+    units, inputs = weight_HD.shape
+    wanted = min(inputs, of_x_RX.shape[1])
+    if len(weight16_HD) == 0:
+        add_turned_times(sgemm, grad_RH, x_RX[:, column : column + inputs], of_weight_HD, room)
         if wanted > 0:
-            of_x_RX = of_x_BX[rows, of_column : of_column + wanted]
-            times(bgemm, grad_RH[:count], weight_HD[:, :wanted], of_x_RX, room)
+            times(sgemm, grad_RH, weight_HD[:, :wanted], of_x_RX[:, :wanted], room)
+    else:
+        rows = len(x_RX)
+        _round(grad_RH, 0, own.grad_RX, units)
+        _round(x_RX, column, own.x_RX, inputs)
+        add_turned_times(bgemm, own.grad_RX[:rows, :units], own.x_RX[:rows, :inputs], of_weight_HD, room)
+        if wanted > 0:
+            times(bgemm, own.grad_RX[:rows, :units], weight16_HD[:, :wanted], of_x_RX[:, :wanted], room)
 
 
-@side_by_side
-def logits(hidden: tuple[F32, int], weight_H: F32, bias: float, out_B: F32, parts: int) -> None:
-    """h w + b of units from a column on."""
-    hidden_BX, start = hidden
-    rows = len(out_B)
-    for part in prange(parts):
-        mine = _of_part(rows, part, parts)
-        _logits(hidden_BX[mine], start, weight_H, bias, out_B[mine])
-
-
-@kernel
-def _logits(hidden_BX: F32, start: int, weight_H: F32, bias: float, out_B: F32) -> None:
-    """Eight sums side by side: one alone would wait for itself."""
-    units = len(weight_H)
-    whole = units // 8 * 8
-    for b in range(len(hidden_BX)):
-        hidden_H = hidden_BX[b, start : start + units]
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
-        for h in range(0, whole, 8):
-            s0 += hidden_H[h] * weight_H[h]
-            s1 += hidden_H[h + 1] * weight_H[h + 1]
-            s2 += hidden_H[h + 2] * weight_H[h + 2]
-            s3 += hidden_H[h + 3] * weight_H[h + 3]
-            s4 += hidden_H[h + 4] * weight_H[h + 4]
-            s5 += hidden_H[h + 5] * weight_H[h + 5]
-            s6 += hidden_H[h + 6] * weight_H[h + 6]
-            s7 += hidden_H[h + 7] * weight_H[h + 7]
-        for h in range(whole, units):
-            s0 += hidden_H[h] * weight_H[h]
-        out_B[b] = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)) + np.float32(bias)
-
-
-@side_by_side
-def unlogits(grad_B: F32, hidden: tuple[F32, int], weight_H: F32, out: tuple[F32, F32, F32]) -> None:
-    """Gradients of h, and of w and b: (P, H) and (P, 1), zeros at first, to be summed over the parts."""
-    hidden_BX, start = hidden
-    of_weight_PH, of_bias_P1, of_hidden_BX = out
-    rows, parts = len(grad_B), len(of_bias_P1)
-    for part in prange(parts):
-        mine = _of_part(rows, part, parts)
-        own = of_weight_PH[part], of_bias_P1[part], of_hidden_BX[mine]
-        _unlogits(grad_B[mine], hidden_BX[mine], start, weight_H, own)
-
-
-@kernel
-def _unlogits(grad_B: F32, hidden_BX: F32, start: int, weight_H: F32, out: tuple[F32, F32, F32]) -> None:
-    of_weight_H, of_bias_1, of_hidden_BX = out
-    units = len(weight_H)
-    for b in range(len(grad_B)):
-        hidden_H, of_hidden_H = hidden_BX[b, start : start + units], of_hidden_BX[b, start : start + units]
-        grad = grad_B[b]
+@inlined
+def _unlogits(
+    grad_R: F32, hidden: tuple[Any, int], last_H: F32, of_heads: tuple[F32, F32], of_hidden: tuple[F32, int]
+) -> None:
+    """Gradients of w and b of h w + b, added, and of h."""
+    of_last_H, of_bias_1 = of_heads
+    units = len(last_H)
+    for r in range(len(grad_R)):
+        grad, hidden_H = grad_R[r], hidden[0][r, hidden[1] : hidden[1] + units]
+        of_hidden_H = of_hidden[0][r, of_hidden[1] : of_hidden[1] + units]
         of_bias_1[0] += grad
         for h in range(units):
-            of_weight_H[h] += grad * hidden_H[h]
-            of_hidden_H[h] = grad * weight_H[h]
+            of_last_H[h] += grad * hidden_H[h]
+            of_hidden_H[h] = grad * last_H[h]
 
 
 @inlined
@@ -218,10 +253,12 @@ def _activate(out_RH: Any, bias_H: F32) -> None:
 
 
 @inlined
-def _mask(grad_RH: Any, active_RH: Any, of_bias_H: F32) -> None:
+def _mask(grad_RX: Any, active_RH: Any, of_bias_H: F32) -> None:
+    """The gradient where a unit was active, 0 elsewhere; adds up its rows."""
     zero = np.float32(0.0)
-    for r in range(len(grad_RH)):
-        grad_H, active_H = grad_RH[r], active_RH[r]
+    for r in range(len(active_RH)):
+        active_H = active_RH[r]
+        grad_H = grad_RX[r, : len(active_H)]
         for h in range(len(of_bias_H)):
             grad = grad_H[h] if active_H[h] > zero else zero
             grad_H[h] = grad
@@ -229,12 +266,30 @@ def _mask(grad_RH: Any, active_RH: Any, of_bias_H: F32) -> None:
 
 
 @inlined
-def _round(values_RX: Any, column: int, out_RD: U16) -> None:
-    """As many rows and columns as there is room for to the nearest numbers of 16 bits, of two that are as near to the
-    even one.
-    """
+def _dot(left_H: Any, right_H: F32) -> Any:
+    """Eight sums side by side: one alone would wait for itself."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+    units = len(right_H)
+    whole = units // 8 * 8
+    for h in range(0, whole, 8):
+        s0 += left_H[h] * right_H[h]
+        s1 += left_H[h + 1] * right_H[h + 1]
+        s2 += left_H[h + 2] * right_H[h + 2]
+        s3 += left_H[h + 3] * right_H[h + 3]
+        s4 += left_H[h + 4] * right_H[h + 4]
+        s5 += left_H[h + 5] * right_H[h + 5]
+        s6 += left_H[h + 6] * right_H[h + 6]
+        s7 += left_H[h + 7] * right_H[h + 7]
+    for h in range(whole, units):
+        s0 += left_H[h] * right_H[h]
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+
+
+@inlined
+def _round(values_RX: Any, column: int, out_RX: U16, columns: int) -> None:
+    """So many columns from one on to the nearest numbers of 16 bits, of two that are as near to the even one."""
     half, one, shift = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
-    for r in range(min(len(values_RX), len(out_RD))):
-        bits_D, out_D = values_RX[r, column : column + out_RD.shape[1]].view(np.uint32), out_RD[r]
-        for d in range(len(out_D)):
+    for r in range(len(values_RX)):
+        bits_D, out_D = values_RX[r, column : column + columns].view(np.uint32), out_RX[r, :columns]
+        for d in range(columns):
             out_D[d] = np.uint16((bits_D[d] + half + ((bits_D[d] >> shift) & one)) >> shift)

@@ -48,8 +48,8 @@ class Towers(nn.Module):
         if not HAS_FP32:
             return self.plain(*parts_BX)
         parameters = (self.first, self.first_bias, *self.weights, *self.biases, *self.last, *self.bias)
-        products = _Products(self.parts, self.bf16)
-        logits_BS: Tensor = _Towers.apply(len(self.last), products, len(parts_BX), *parts_BX, *parameters)
+        how = self.parts, self.bf16
+        logits_BS: Tensor = _Towers.apply(len(self.last), how, len(parts_BX), *parts_BX, *parameters)
         return logits_BS
 
     def plain(self, *parts_BX: Tensor) -> Tensor:
@@ -65,91 +65,68 @@ class Towers(nn.Module):
 
 
 class _Towers(torch.autograd.Function):
-    """All of it in a few kernels: autograd would keep, mask and sum op by op, and step into Python between them."""
+    """All of it in two kernels: autograd would keep, mask and sum op by op, and step into Python between them."""
 
     @staticmethod
-    def forward(ctx: Any, stages: int, products: "_Products", n_parts: int, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, stages: int, how: tuple[int, bool], n_parts: int, *tensors: Tensor) -> Tensor:
         inputs, parameters = tensors[:n_parts], tensors[n_parts:]
-        x_BX = beside(inputs).numpy()
-        first, first_bias, weights, biases, last, bias = _parted([p.numpy() for p in parameters], stages)
-        firsts_BX = products.layer((x_BX, 0), first, first_bias)
-        deeper, width, hidden = len(weights) // stages, len(first) // stages, []
+        x_BX, net = beside(inputs).numpy(), _net([p.numpy() for p in parameters], stages)
+        rounded, own = _rounded(net, how[1]), _own(net, *how)
+        outs = tuple(np.empty((len(x_BX), len(bias)), np.float32) for bias in net.biases)
         logits_SB = np.empty((stages, len(x_BX)), np.float32)
-        for stage in range(stages):
-            top = firsts_BX, stage * width
-            for place in range(stage * deeper, (stage + 1) * deeper):
-                top = products.layer(top, weights[place], biases[place]), 0
-                hidden.append(top[0])
-            dense.logits(top, last[stage][0], bias[stage][0], logits_SB[stage], products.parts)
+        of_net = net.weights, net.biases, net.last, net.bias
+        dense.forward(x_BX, of_net, (outs, logits_SB), rounded, own[:5], own[5:])
         if any(ctx.needs_input_grad):
-            ctx.kept = stages, products, x_BX, firsts_BX, hidden, [part.shape[1] for part in inputs]
+            ctx.kept = net, x_BX, outs, rounded, own, [part.shape[1] for part in inputs]
             ctx.save_for_backward(*parameters)
         return torch.from_numpy(np.ascontiguousarray(logits_SB.T))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        stages, products, x_BX, firsts_BX, hidden, sizes = ctx.kept
-        first, _, weights, _, last, _ = _parted([p.numpy() for p in ctx.saved_tensors], stages)
-        of_last, of_bias = (
-            [np.zeros((products.parts, units), np.float32) for _ in last] for units in (last[0].shape[1], 1)
-        )
-        of_deeper: list[list[F32]] = [[] for _ in weights]
-        deeper, width = len(weights) // stages, len(first) // stages
-        grad_SB, of_firsts_BX = np.ascontiguousarray(grads[0].numpy().T), np.empty_like(firsts_BX)
-        for stage in range(stages):
-            # the outputs of its layers, and their gradients, with the column from which on they stand
-            tower = [(firsts_BX, stage * width), *((h, 0) for h in hidden[stage * deeper : (stage + 1) * deeper])]
-            of_tower = [(of_firsts_BX, stage * width), *((np.empty_like(h), 0) for h, _ in tower[1:])]
-            dense.unlogits(grad_SB[stage], tower[-1], last[stage][0], (of_last[stage], of_bias[stage], of_tower[-1][0]))
-            for layer in range(deeper, 0, -1):
-                place = stage * deeper + layer - 1
-                grad = of_tower[layer][0], tower[layer][0]
-                of_deeper[place] = products.unlayer(grad, tower[layer - 1], weights[place], of_tower[layer - 1])
+        ctx.saved_tensors  # noqa: B018 - which refuses parameters that were changed since
+        net, x_BX, outs, rounded, own, sizes = ctx.kept
         ends = list(accumulate(sizes, initial=0))
         wanted = ctx.needs_input_grad[3 : 3 + len(sizes)]
         # what stands behind the last part that wants a gradient, such as numbers, costs nothing
         reach = max((end for end, want in zip(ends[1:], wanted, strict=True) if want), default=0)
         of_x_BX = np.empty((len(x_BX), reach), np.float32)
-        of_first = products.unlayer((of_firsts_BX, firsts_BX), (x_BX, 0), first, (of_x_BX, 0))
+        by_part = [tuple(np.zeros((len(own[0]), *of.shape), np.float32) for of in side) for side in net]
+        x = x_BX, np.ascontiguousarray(grads[0].numpy().T)
+        sums = by_part[0], by_part[1], by_part[2], by_part[3], of_x_BX
+        dense.backward(x, (net.weights, net.last), outs, sums, rounded, own)
+        of_weights, of_biases = ([of[0] for of in side] for side in by_part[:2])
+        of_last, of_bias = ([of.sum(axis=0) for of in side] for side in by_part[2:])
+        found = (of_weights[0], of_biases[0], *of_weights[1:], *of_biases[1:], *(of[None] for of in of_last), *of_bias)
         cuts = zip(pairwise(ends), wanted, strict=True)
         of_inputs = [torch.from_numpy(of_x_BX[:, a:b]) if want else None for (a, b), want in cuts]
-        of_weights, of_biases = ([of[side] for of in of_deeper] for side in (0, 1))
-        of_heads = (*(of.sum(axis=0, keepdims=True) for of in of_last), *(of.sum(axis=0) for of in of_bias))
-        found = (*of_first, *of_weights, *of_biases, *of_heads)
         return (None, None, None, *of_inputs, *(torch.from_numpy(of) for of in found))
 
 
-class _Products:
-    """The layers of one batch in so many parts, by one of two kinds of product."""
-
-    def __init__(self, parts: int, bf16: bool) -> None:
-        self.parts, self._bf16 = parts, bf16
-        self._room = np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32)
-
-    def layer(self, x: tuple[F32, int], weight_HD: F32, bias_H: F32) -> F32:
-        """Outputs (B, H) of the inputs that stand from a column on."""
-        out_BH = np.empty((len(x[0]), len(weight_HD)), np.float32)
-        dense.layer(x, weight_HD, bias_H, out_BH, self._rounded(weight_HD), self._room)
-        return out_BH
-
-    def unlayer(self, grad: tuple[F32, F32], x: tuple[F32, int], weight_HD: F32, of_x: tuple[F32, int]) -> list[F32]:
-        """Gradients of weights and bias; those of the inputs are written from a column on, as many as fit."""
-        found = np.zeros((self.parts, *weight_HD.shape), np.float32), np.zeros((self.parts, len(weight_HD)), np.float32)
-        dense.unlayer(grad, x, weight_HD, (*found, *of_x), self._rounded(weight_HD), self._room)
-        return [of[0] for of in found]
-
-    def _rounded(self, weight_HD: F32) -> dense.Rounded:
-        units, inputs = weight_HD.shape if self._bf16 else (0, 0)
-        rows = self.parts, dense.ROWS if self._bf16 else 0
-        sizes = (units, inputs), (*rows, inputs), (*rows, units)
-        return dense.Rounded(*(np.empty(size, np.uint16) for size in sizes))
-
-
-def _parted(parameters: Sequence[Any], stages: int) -> tuple[Any, ...]:
+def _net(parameters: Sequence[F32], stages: int) -> dense.Net:
     """First matrix and bias, then by stage and layer the deeper ones, and by stage the last."""
     deeper = (len(parameters) - 2) // 2 - stages
-    cuts = list(accumulate([2, deeper, deeper, stages, stages]))
-    return *parameters[:2], *(parameters[a:b] for a, b in pairwise(cuts))
+    cuts = pairwise(accumulate([2, deeper, deeper, stages, stages]))
+    weights, biases, last, bias = (parameters[a:b] for a, b in cuts)
+    first, first_bias = parameters[:2]
+    return dense.Net((first, *weights), (first_bias, *biases), tuple(of[0] for of in last), tuple(bias))
+
+
+def _rounded(net: dense.Net, bf16: bool) -> tuple[NDArray[np.uint16], ...]:
+    """The weights in 16 bits; without rows where they are not asked for."""
+    rounded = tuple(np.empty(of.shape if bf16 else (0, 0), np.uint16) for of in net.weights)
+    if bf16:
+        for weight_HD, out_HD in zip(net.weights, rounded, strict=True):
+            dense.round_weights(weight_HD, out_HD)
+    return rounded
+
+
+def _own(net: dense.Net, parts: int, bf16: bool) -> tuple[Any, ...]:
+    """Room of each part: see `dense.Scratch` and `blas.Room`."""
+    widest = max(max(of.shape) for of in net.weights)
+    few = parts, dense.ROWS, widest
+    factors = (np.empty(few if bf16 else (parts, 0, 0), np.uint16) for _ in range(2))
+    grads = (np.empty(few, np.float32) for _ in range(3))
+    return (*factors, *grads, np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32))
 
 
 def beside(parts_BX: Sequence[Tensor]) -> Tensor:

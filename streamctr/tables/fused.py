@@ -121,8 +121,8 @@ class FusedTable:
 
     def look(self, ids_NC: U64, columns: Columns, out_NX: F32) -> Places:
         """Write the numbers of every id, those of a sample side by side in its first C W columns."""
-        slots_NC = self._slots(ids_NC, columns)
-        kernels.gather(slots_NC, self._store, self._draw, out_NX, 0, self._parts)
+        slots_NC = np.empty(ids_NC.shape, np.int64)
+        kernels.look(ids_NC, columns, self._store, self._draw, (slots_NC, out_NX), self._parts)
         return Places(slots_NC, columns)
 
     def pool(self, items: tuple[U64, I64], columns: Columns, how: Pool, out_NX: F32, start: int = 0) -> Places:
@@ -130,8 +130,10 @@ class FusedTable:
 
         `items` are ids (P, C), one sample's behind the other's, and where each sample's begin, (N + 1,).
         """
-        slots_PC, begin_N = self._slots(items[0], columns), items[1]
-        kernels.pool((slots_PC, begin_N), _HOW[how], self._store, self._draw, (out_NX, start), self._parts)
+        ids_PC, begin_N = items
+        slots_PC = np.empty(ids_PC.shape, np.int64)
+        out = slots_PC, out_NX, start
+        kernels.pool((ids_PC, begin_N, _HOW[how]), columns, self._store, self._draw, out, self._parts)
         return Places(slots_PC, columns, begin_N, _HOW[how])
 
     def admit(self, looked: Sequence[Places]) -> None:
@@ -173,11 +175,6 @@ class FusedTable:
         self._store.place_L[: self._learned] = arrays["rows"]
         self._store.weights_LW[: self._learned] = arrays["weights"]
         self._store.accumulator_L[: self._learned] = arrays["accumulator"]
-
-    def _slots(self, ids_PC: U64, columns: Columns) -> I64:
-        slots_PC = np.empty(ids_PC.shape, np.int64)
-        kernels.find_slots(ids_PC, columns, self._store, slots_PC, self._parts)
-        return slots_PC
 
     def _cleared(self, places: int) -> Sums:
         """Nothing, with room for the rows of so many places."""

@@ -114,17 +114,9 @@ def _add_learned(row_W: F32, how: int, out_W: F32) -> None:
             out_W[w] += row_W[w]
 
 
-@side_by_side
-def find_slots(ids_PC: U64, columns: Columns, store: Store, slots_PC: I64, parts: int) -> None:
-    """Slot of every id, or -1 - row."""
-    places = len(ids_PC)
-    for part in prange(parts):
-        mine = slice(places * part // parts, places * (part + 1) // parts)
-        _find_slots(ids_PC[mine], columns, store.slot_R, slots_PC[mine])
-
-
 @kernel
 def _find_slots(ids_PC: U64, columns: Columns, slot_R: I32, slots_PC: I64) -> None:
+    """Slot of every id, or -1 - row."""
     find_rows(ids_PC, columns, slots_PC)
     for p in range(len(slots_PC)):
         for c in range(slots_PC.shape[1]):
@@ -134,21 +126,22 @@ def _find_slots(ids_PC: U64, columns: Columns, slot_R: I32, slots_PC: I64) -> No
 
 
 @side_by_side
-def gather(slots_NC: I64, store: Store, draw: Draw, out_NX: F32, start: int, parts: int) -> None:
-    """Numbers of every row side by side: learned ones as they are, others as they would be drawn."""
+def look(ids_NC: U64, columns: Columns, store: Store, draw: Draw, out: tuple[I64, F32], parts: int) -> None:
+    """Slot of every id, and the numbers of its row, side by side: learned ones as they are, others as drawn."""
+    slots_NC, out_NX = out
     rows = len(slots_NC)
     for part in prange(parts):
         mine = slice(rows * part // parts, rows * (part + 1) // parts)
-        _gather(slots_NC[mine], store.weights_LW, draw, out_NX[mine], start)
+        _find_slots(ids_NC[mine], columns, store.slot_R, slots_NC[mine])
+        _gather(slots_NC[mine], store.weights_LW, draw, out_NX[mine])
 
 
 @kernel
-def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32, start: int) -> None:
+def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32) -> None:
     width = weights_LW.shape[1]
     for n in range(len(slots_NC)):
         for c in range(slots_NC.shape[1]):
-            slot, at = slots_NC[n, c], start + c * width
-            out_W = out_NX[n, at : at + width]
+            slot, out_W = slots_NC[n, c], out_NX[n, c * width : (c + 1) * width]
             if slot < 0:
                 draw_row(-1 - slot, draw, out_W)
             else:
@@ -158,13 +151,20 @@ def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32, start: int)
 
 
 @side_by_side
-def pool(items: tuple[I64, I64], how: int, store: Store, draw: Draw, out: tuple[F32, int], parts: int) -> None:
-    """Each sample's items combined, C W columns from one on; zeros where it has none."""
-    slots_PC, begin_N = items
-    out_NX, start = out
+def pool(
+    items: tuple[U64, I64, int], columns: Columns, store: Store, draw: Draw, out: tuple[I64, F32, int], parts: int
+) -> None:
+    """Slots of all items, and each sample's combined, C W columns from one on; zeros where it has none.
+
+    `items` are ids, where each sample's begin, and how they are combined.
+    """
+    ids_PC, begin_N, how = items
+    slots_PC, out_NX, start = out
     rows = len(out_NX)
     for part in prange(parts):
         mine, begins = slice(rows * part // parts, rows * (part + 1) // parts), begin_N[rows * part // parts :]
+        own = slice(begin_N[mine.start], begin_N[mine.stop])
+        _find_slots(ids_PC[own], columns, store.slot_R, slots_PC[own])
         _pool((slots_PC, begins), how, store.weights_LW, draw, (out_NX[mine], start))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamctr import feedback
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
-from streamctr.kernel import keep_memory
+from streamctr.kernel import keep_memory, use_cores
 from streamctr.layers import HAS_BF16, Attention, Towers
 from streamctr.layers.dense import ROWS
 from streamctr.models import InputShape, build
@@ -45,6 +45,7 @@ class Learner:
         deterministic.fill_uninitialized_memory = False  # nothing reads what was not written
         torch.set_num_threads(1)  # a batch is shared out in parts, not product by product
         keep_memory()
+        use_cores(recipe.training.threads)
         training, features = recipe.training, recipe.features
         feedback.check(training.delayed_feedback, recipe.funnel)
         _check_precision(training.precision)

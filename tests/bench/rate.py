@@ -10,7 +10,8 @@ window, so that a busy machine slows all of them; medians of the windows behind 
 2. End to end: the pipeline as the commands run it, with both cores, until all that was read is learned.
 3. The front half alone, in one thread: JSON lines to samples.
 4. Scoring and learning alone: the same calls from batches in memory, with both cores; and learning alone in batches of
-   1024 and 4096 beside the matrix products of such a step (see `machine`), or beside a plain torch loop (`plainloop`).
+   1024 and 4096, a few steps at a time, beside the matrix products of such steps (see `machine`; the best of both are
+   compared), or with a history beside a plain torch loop (see `plainloop`).
 
 Behind that, what a snapshot costs, what other forms of log and lookup tables cost (see `cost`), the bounds of the
 machine, and the peak of resident memory. Ratios stand beside what is wanted of them; the exit code is always 0.
@@ -85,8 +86,8 @@ WANTED: Final = {
     "history.end_to_end_of_stages": Wanted(0.85),
     "bare.end_to_end_of_learning": Wanted(0.7),
     "history.end_to_end_of_learning": Wanted(0.7),
-    "bare.learn_of_gemm_b1024": Wanted(0.6),
-    "bare.learn_of_gemm_b4096": Wanted(0.7),
+    "bare.learn_of_products_b1024": Wanted(0.6),
+    "bare.learn_of_products_b4096": Wanted(0.7),
     "history.learn_of_plain_loop": Wanted(1.0),
 }
 
@@ -110,30 +111,45 @@ class Learning:
         self._learners = {batch: Learner(recipe_of(config, batch)) for batch in BATCHES[: 1 if history else None]}
         recipe = wiring.recipe(config)
         self._plain = PlainLoop(recipe, self._learners[1024]) if history else None
-        self._gemm = {} if history else {b: machine.gemm_step(b, SHAPES, torch.float32) for b in BATCHES}
+        self._products = {} if history else {b: machine.gemm_step(b, SHAPES, torch.float32) for b in BATCHES}
 
     def window(self, batches: list[SampleBatch], turn: int) -> dict[str, float]:
-        """Rates over these batches, one after the other in this or the other order."""
-        sized = {batch: batches if batch == 1024 else rebatched(batches, batch) for batch in self._learners}
-        works: dict[str, Callable[[], Any]] = {
-            f"b{batch}": lambda of=batch: [self._learners[of].learn(rows) for rows in sized[of]]  # type: ignore[misc]
-            for batch in sized
-        }
+        """Rates over these batches."""
         if self._plain is not None:
-            prepared = [self._plain.prepare(rows) for rows in batches]
-            works["plain"] = lambda: self._plain_loop(prepared)
-        times, samples = {}, {batch: sum(map(len, of)) for batch, of in sized.items()}
-        for name in list(works)[:: 1 - 2 * turn]:
-            times[name] = seconds(works[name])
-        found = {f"learn_samples_per_s_b{batch}": samples[batch] / times[f"b{batch}"] for batch in sized}
-        if self._plain is not None:
-            found["learn_of_plain_loop"] = times["plain"] / times["b1024"]
-        for batch, step in self._gemm.items():
-            with torch_threads(CORES):
-                bound = batch / machine.seconds_once(step)
-            found[f"gemm_bound_samples_per_s_b{batch}"] = bound
-            found[f"learn_of_gemm_b{batch}"] = found[f"learn_samples_per_s_b{batch}"] / bound
+            return self._beside_plain_loop(batches, turn)
+        found: dict[str, float] = {}
+        for batch in BATCHES:
+            found |= self._beside_products(batch, batches if batch == 1024 else rebatched(batches, batch))
         return found
+
+    def _beside_products(self, batch: int, batches: list[SampleBatch]) -> dict[str, float]:
+        """Learning and nothing but products in turn, a few steps each; the best of both are compared."""
+        learner, at_once = self._learners[batch], max(BATCHES) // batch
+        learn_s, products_s = [], []
+        for start in range(0, len(batches) - at_once + 1, at_once):
+            chunk = batches[start : start + at_once]
+            learn_s.append(seconds(lambda: [learner.learn(rows) for rows in chunk]) / at_once)  # noqa: B023
+            with torch_threads(CORES):
+                products_s.append(machine.seconds_once(self._products[batch]))
+        return {
+            f"learn_samples_per_s_b{batch}": batch / statistics.median(learn_s),
+            f"products_samples_per_s_b{batch}": batch / min(products_s),
+            f"learn_of_products_b{batch}": min(products_s) / min(learn_s),
+        }
+
+    def _beside_plain_loop(self, batches: list[SampleBatch], turn: int) -> dict[str, float]:
+        """Ours, then the plain loop, or the other way round."""
+        assert self._plain is not None
+        learner, prepared = self._learners[1024], [self._plain.prepare(rows) for rows in batches]
+        works: list[Callable[[], Any]] = [
+            lambda: [learner.learn(rows) for rows in batches],
+            lambda: self._plain_loop(prepared),
+        ]
+        took = {at: seconds(works[at]) for at in (turn, 1 - turn)}
+        return {
+            "learn_samples_per_s_b1024": sum(map(len, batches)) / took[0],
+            "learn_of_plain_loop": took[1] / took[0],
+        }
 
     def _plain_loop(self, prepared: list[Prepared]) -> None:
         assert self._plain is not None

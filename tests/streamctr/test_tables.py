@@ -32,7 +32,7 @@ def look(held: FusedTable, *values: int) -> np.ndarray:
 def drawn(held: FusedTable, rows: int) -> np.ndarray:
     """The numbers of so many rows that nobody learned, (rows, W)."""
     out_RW = np.empty((rows, held.width), np.float32)
-    kernels.gather(-1 - np.arange(rows)[:, None], held._store, held._draw, out_RW, 0, 1)
+    kernels._gather(-1 - np.arange(rows)[:, None], held._store.weights_LW, held._draw, out_RW)
     return out_RW
 
 

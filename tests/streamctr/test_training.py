@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamctr import kernel
 from streamctr.errors import ConfigError, NonFiniteError
 from streamctr.layers import HAS_BF16
 from streamctr.models import EsmmConfig, LrConfig
@@ -55,10 +56,9 @@ WIDE = RICH.model_copy(
 @pytest.fixture(autouse=True, scope="module")
 def one_core() -> Iterator[None]:
     """Many small steps are quicker so where others work too; the parts stay."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    there, kernel._cores.there = kernel._cores.there, 1
     yield
-    numba.set_num_threads(before)
+    kernel._cores.there = there
 
 
 class Tally:
