@@ -7,7 +7,7 @@ DATA ?= ../shared/data/kuairand
 BIN := .venv/bin
 UV := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check bench bench-memory bench-kafka crash-kafka soak fuzz kuairand broker lock clean
+.PHONY: demo test check bench bench-peers bench-growth bench-memory bench-kafka crash-kafka soak fuzz kuairand broker lock clean
 
 demo: .venv/.run
 	$(BIN)/streamctr demo
@@ -21,8 +21,15 @@ check: .venv/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.run
+bench: .venv/.test
 	$(BIN)/python -m tests.bench.rate
+	$(BIN)/python -m tests.bench.snapshot
+
+bench-peers: .venv/.run
+	$(BIN)/python -m tests.bench.peers .venv-peers
+
+bench-growth: .venv/.run
+	$(BIN)/python -m tests.bench.growth
 
 bench-memory: .venv/.run
 	$(BIN)/python -m tests.bench.memory
@@ -61,5 +68,5 @@ lock: .venv/.run
 	touch $@
 
 clean:
-	rm -rf .venv build runs
+	rm -rf .venv .venv-peers build runs
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -5,14 +5,12 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 
 def environment() -> dict[str, str]:
-    """Versions, the kind of CPU and the number of threads."""
+    """Versions, and the kind of CPU."""
     packages = ("streamctr", "torch", "numpy", "numba", "pyarrow")
     about = {name: _version(name) for name in packages}
-    return {**about, "python": platform.python_version(), "cpu": _cpu(), "threads": str(torch.get_num_threads())}
+    return {**about, "python": platform.python_version(), "cpu": _cpu()}
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -290,7 +290,7 @@ def test_the_directory_of_a_run_stands_for_its_run_file(here):
     code, out, _ = streamctr("snapshots", "show", "elsewhere", "--json")
     about = json.loads(out)["about"]
     assert (about["events_read"], about["ended"], about["config"]["key"]) == (390, True, ["id"])
-    assert {"torch", "cpu", "threads"} < set(about["environment"])
+    assert {"torch", "cpu"} < set(about["environment"])
 
 
 @pytest.mark.parametrize(

@@ -15,22 +15,23 @@ from streamctr.samples import FINAL
 
 HELD_OUT = ["2022-04-15T05:22:00Z", "2022-04-15T05:23:00Z"]
 """Events end at 05:24:01; a root's last label is final 50 s behind it: 05:23:00 + 50 s is before that, 05:24:50 not."""
-FAST = ["--set", "training.lr=0.005", "--set", "tables.lr=0.05"]
+GENTLE = ["--set", "training.lr=0.002", "--set", "tables.lr=0.02"]
+"""So that some epochs are better than the one before."""
 
 
 def test_epochs_end_when_one_is_no_better_and_the_best_one_is_kept(here):  # noqa: F811
     did("join")
-    many = did("learn", "--epochs", "30", *FAST)
+    many = did("learn", "--epochs", "30", *GENTLE)
     compared = many["held_out"]
     nll, best = compared["nll"], compared["best"]
     assert compared["roots"] == HELD_OUT
     assert 1 < best == len(nll) - 1 < 29
     assert nll[:best] == sorted(nll[:best], reverse=True)
     assert nll[best] >= nll[best - 1]
-    few = did("learn", "--epochs", str(best), "--fresh", *FAST)
+    few = did("learn", "--epochs", str(best), "--fresh", *GENTLE)
     assert few["held_out"] == {"roots": HELD_OUT, "nll": nll[:best], "best": best}
     assert few["weights_sha256"] == many["weights_sha256"]
-    more = did("learn", "--epochs", str(best + 1), "--fresh", *FAST)
+    more = did("learn", "--epochs", str(best + 1), "--fresh", *GENTLE)
     assert more["weights_sha256"] == many["weights_sha256"]
 
 
@@ -38,7 +39,7 @@ def test_figures_and_lines_are_those_of_the_first_epoch(here):  # noqa: F811
     did("join")
     results, lines = [], []
     for epochs in ("2", "3"):
-        results.append(did("learn", "--epochs", epochs, "--fresh"))
+        results.append(did("learn", "--epochs", epochs, "--fresh", *GENTLE))
         lines.append((here / "runs/ads/metrics.jsonl").read_bytes())
     assert lines[0] == lines[1]
     for key in ("judged", "judged_from", "slices", "slices_from"):
@@ -49,7 +50,7 @@ def test_figures_and_lines_are_those_of_the_first_epoch(here):  # noqa: F811
 
 def test_the_summary_and_the_snapshot_tell_the_epochs(here):  # noqa: F811
     did("join")
-    _, out, err = streamctr("learn", "ads.yaml", "--epochs", "2")
+    _, out, err = streamctr("learn", "ads.yaml", "--epochs", "2", *GENTLE)
     about = json.loads(streamctr("snapshots", "show", "ads.yaml", "--json")[1])["about"]
     nll = about["held_out"]["nll"]
     assert f"epochs    NLL of the roots held out {nll[0]:.4f} {nll[1]:.4f}, epoch 2 is kept" in out
