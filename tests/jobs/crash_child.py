@@ -7,7 +7,10 @@ the first snapshot after N events), or `stop:N` (like `events`, but it only stan
 import os
 import signal
 import sys
+from functools import partial
 
+from connectors.files import FileSource
+from jobs import eventtask
 from jobs.cli import main
 from streamctr.pipeline import Pipeline
 from streamctr.snapshot import store
@@ -89,4 +92,6 @@ def plant(moment):
 
 if __name__ == "__main__":
     plant(sys.argv.pop(1))
+    # small blocks: a snapshot that was written counts between two of them
+    eventtask.FileSource = partial(FileSource, block_bytes=1 << 16)
     main()

@@ -92,7 +92,7 @@ def test_twenty_kills_and_three_faults_in_snapshots_change_nothing(run_file, tmp
     with capsys.disabled():
         starts = len(set(resumed_from))
         print(f"\n{len(moments)} kills, {starts} different snapshots, {again:,} of {read:,} events read again")
-    assert len(set(resumed_from)) >= 8  # fewer than kills: some come before a snapshot is written
+    assert len(set(resumed_from)) >= 15  # fewer than kills: some come before a snapshot is written
     for key in ("weights_sha256", "events", "roots", "judged", "judged_from", "slices", "steps"):
         assert came[key] == expected[key], key
     assert sum(counts["rejected"] for counts in came["events"].values()) >= 15
