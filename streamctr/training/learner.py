@@ -31,7 +31,8 @@ from streamctr.training.optimizer import DenseOptimizer, finite
 class Learner:
     """Scores and learns batches of samples; what it gives is a function of the batches and the recipe alone.
 
-    Sets torch's deterministic algorithms, and that its products run in the thread that asks for them.
+    Sets, for the process, torch's deterministic algorithms, that its products run in the thread that asks for them, how
+    many cores loops over parts may have, and that freed memory is kept.
     """
 
     def __init__(self, recipe: Recipe) -> None:
