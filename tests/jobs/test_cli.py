@@ -204,6 +204,7 @@ def test_snapshots_are_taken_every_so_many_events(here):
     assert code == 0
     names = [found["name"] for found in json.loads(out)["snapshots"]]
     assert len(names) == 2  # of more; how many, depends on how long the writing takes
+    assert 0 < int(names[0]) < 390
     assert names[-1].startswith("000000000390")
 
 
@@ -363,15 +364,16 @@ def test_a_damaged_file_is_unreadable_input_and_no_defect(here):
     assert "events/click.jsonl.gz cannot be read behind byte 0" in err
 
 
-def test_a_broken_disk_is_told_and_logged(here, monkeypatch):
-    def full(*_):
-        raise OSError(errno.EIO, "Input/output error")
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, 73), (errno.EIO, 74)], ids=["full", "broken"])
+def test_a_full_or_broken_disk_is_told_and_logged(here, monkeypatch, number, expected):
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr(store, "save_file", fails)
     code, out, err = streamctr("replay", "ads.yaml", "--json")
-    assert (code, json.loads(out)["exit_code"], "Traceback" in err) == (74, 74, False)
+    assert (code, json.loads(out)["exit_code"], "Traceback" in err) == (expected, expected, False)
     last = orjson.loads((here / "runs/ads/log.jsonl").read_bytes().splitlines()[-1])
-    assert (last["event"], last["exit_code"]) == ("failed", 74)
+    assert (last["event"], last["exit_code"]) == ("failed", expected)
 
 
 def test_sigterm_where_nothing_is_to_be_saved_still_ends_with_one_object(capsys):
