@@ -4,7 +4,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from streamctr.kernel import leave_a_core
+from streamctr.cores import give_core, take_core
 from streamctr.metrics import Judge
 from streamctr.pipeline import BackHalf
 from streamctr.ports import Arrays
@@ -42,7 +42,7 @@ class Beside:
     def feed(self, samples: SampleBatch) -> None:
         """Have the next rows of the emission log taken; raises what taking earlier ones raised."""
         self._settle(but=_AHEAD - 1)
-        leave_a_core(True)
+        take_core()
         self._fed.append(self._thread.submit(self._take, samples))
 
     def finish(self, now_ms: int) -> None:
@@ -68,6 +68,7 @@ class Beside:
     def close(self) -> None:
         """Give back files and the thread, whatever failed in it."""
         self._failed = True  # nothing more is taken
+        give_core()
         self._thread.shutdown()
         self._back.close()
 
@@ -83,6 +84,6 @@ class Beside:
 
     def _settle(self, but: int = 0) -> None:
         """Wait until all chunks but so many are taken."""
-        leave_a_core(False)
+        give_core()
         while len(self._fed) > but:
             self._fed.popleft().result()

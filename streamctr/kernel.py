@@ -4,7 +4,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -28,49 +27,14 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     one that does is refused. `NUMBA_DISABLE_JIT=1` in the environment of a new process runs all of them as plain
     Python.
     """
-    compiled: Any = numba.njit(cache=True, nogil=True, **_PLAIN)(function)
-    _KERNELS.append(compiled)
-    return cast(Callable[P, R], compiled)
+    return compiled(function, **_PLAIN)
 
 
-def side_by_side(function: Callable[P, R]) -> Callable[P, R]:
-    """A kernel with a loop over parts (`numba.prange`), each for a core of its own.
-
-    What it gives depends on how many parts there are, never on how many cores.
-    """
-    compiled: Any = numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function)
-    _KERNELS.append(compiled)
-
-    @wraps(function)
-    def run(*arguments: P.args, **named: P.kwargs) -> R:
-        numba.set_num_threads(_cores.wanted if _cores.free else max(1, min(_cores.wanted, _cores.there - 1)))
-        return cast(R, compiled(*arguments, **named))
-
-    return run
-
-
-class _Cores:
-    """How many cores loops over parts may have."""
-
-    there: int = vars(numba.config)["NUMBA_NUM_THREADS"]
-    wanted: int = 1
-    free: bool = True
-
-
-_cores = _Cores()
-
-
-def use_cores(most: int) -> None:
-    """Let loops over parts have so many cores, where there are as many."""
-    _cores.wanted = min(most, _cores.there)
-
-
-def leave_a_core(leave: bool) -> None:
-    """Whether another thread works now, so that loops over parts leave it a core.
-
-    Parts wait for the last one: where that one has to wait for a core itself, the others wait for milliseconds.
-    """
-    _cores.free = not leave
+def compiled(function: Callable[P, R], **how: Any) -> Callable[P, R]:
+    """The same with numba's options of the caller's choice."""
+    made: Any = numba.njit(cache=True, nogil=True, **how)(function)
+    _KERNELS.append(made)
+    return cast(Callable[P, R], made)
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,7 +1,7 @@
 """Attention over a history, with a backward of its own.
 
 Legend: B rows, P behaviours of all rows, R a few of them, C columns, W width, D = C W, H hidden units, X = 2 D,
-Q parts.
+Q parts, N numbers of a part's row of gradients.
 """
 
 from typing import Any, Final, NamedTuple
@@ -12,8 +12,11 @@ from numba import prange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from streamctr.kernel import inlined, kernel, side_by_side
+from streamctr.cores import Turns, side_by_side, turn
+from streamctr.kernel import inlined, kernel
 from streamctr.layers.blas import HAS_FP32, Room, add_turned_times, alone, sgemm, times, times_turned
+from streamctr.layers.sums import Sums, SumsGradients
+from streamctr.layers.wide import in_rows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -23,9 +26,11 @@ HIDDEN: Final = 36
 """Hidden units of the activation unit, as in the paper's figure 2."""
 ROWS: Final = 256
 """Behaviours that are multiplied at a time, zeros behind the last: over fewer, a product has other last bits."""
+AT_ONCE: Final = 128
+"""Rows of a batch that a core weighs at a time."""
 
 
-class Attention(nn.Module):
+class Attention(SumsGradients):
     """DIN's activation unit (Zhou et al., KDD 2018, section 4.3, eq. 3): behaviours weighed by the root, and summed.
 
     v(root) = sum_t a(q, k_t) k_t, with q the root's own numbers of the fields that a behaviour k_t consists of, and a
@@ -37,8 +42,6 @@ class Attention(nn.Module):
     def __init__(self, inputs: int, steps: int, generator: torch.Generator) -> None:
         """Start as He et al. (2015), eq. 15, has it for PReLU with slopes of .25, for D inputs and at most T steps."""
         super().__init__()
-        self.parts = 1
-        """In how many parts a batch goes through, each for a core of its own."""
         self.first = nn.Parameter(torch.empty(HIDDEN, 4 * inputs))
         self.first_bias = nn.Parameter(torch.zeros(HIDDEN))
         self.slope = nn.Parameter(torch.full((HIDDEN,), 0.25))
@@ -47,37 +50,34 @@ class Attention(nn.Module):
         nn.init.kaiming_normal_(self.first, a=0.25, generator=generator)
         nn.init.xavier_normal_(self.last, generator=generator)
 
-    def forward(self, keys_PD: Tensor, length_B: Tensor, root_BD: Tensor) -> Tensor:
-        """One vector a row, (B, D), zeros for an empty history.
+    def forward(self, keys_PD: Tensor, length_B: Tensor, root_BD: Tensor, room_BD: Tensor | None = None) -> Tensor:
+        """One vector a row, (B, D), zeros for an empty history; where there is `room_BD`, written there.
 
         `keys_PD` are the behaviours of the first row, then those of the second; row b has `length_B[b]` of them.
 
         W [q, k, q - k, q * k] = (W_q + W_d) q + (W_k - W_d) k + W_p (q * k): nothing of width 4 D is built.
         """
+        if not HAS_FP32:
+            return self.plain(keys_PD, length_B, root_BD)
+        work = self.kept(lambda sums: _Work(self, sums))
+        room_BD = torch.empty_like(root_BD) if room_BD is None else room_BD
+        pooled_BD: Tensor = _Weighed.apply(work, room_BD, length_B, keys_PD, root_BD, *self.learned())
+        return pooled_BD
+
+    def plain(self, keys_PD: Tensor, length_B: Tensor, root_BD: Tensor) -> Tensor:
+        """The same op by op, for torches whose BLAS cannot be called from kernels."""
         of_root, of_key, of_difference, of_product = self.first.chunk(4, dim=1)
         hidden_BH = nn.functional.linear(root_BD, of_root + of_difference, self.first_bias)
         matrix_HX = torch.cat((of_key - of_difference, of_product), dim=1)
-        unit = matrix_HX, self.slope, self.last, self.bias
-        if not HAS_FP32:
-            return plain(keys_PD, length_B, root_BD, hidden_BH, unit)
-        pooled_BD: Tensor = _Weighed.apply(self.parts, keys_PD, length_B, root_BD, hidden_BH, *unit)
-        return pooled_BD
-
-
-def plain(
-    keys_PD: Tensor, length_B: Tensor, root_BD: Tensor, hidden_BH: Tensor, unit: tuple[Tensor, Tensor, Tensor, Tensor]
-) -> Tensor:
-    """What `_Weighed` does, op by op, for torches whose BLAS cannot be called from kernels."""
-    matrix_HX, slope_H, last_1H, bias_1 = unit
-    row_P = torch.repeat_interleave(torch.arange(len(root_BD)), length_B.long())
-    pairs_PX = torch.cat((keys_PD, keys_PD * root_BD.index_select(0, row_P)), dim=1)
-    active_PH = nn.functional.prelu(pairs_PX @ matrix_HX.T + hidden_BH.index_select(0, row_P), slope_H)
-    weights_P1 = nn.functional.linear(active_PH, last_1H, bias_1)
-    return torch.zeros_like(root_BD).index_add(0, row_P, weights_P1 * keys_PD)
+        row_P = torch.repeat_interleave(torch.arange(len(root_BD)), length_B.long())
+        pairs_PX = torch.cat((keys_PD, keys_PD * root_BD.index_select(0, row_P)), dim=1)
+        active_PH = nn.functional.prelu(pairs_PX @ matrix_HX.T + hidden_BH.index_select(0, row_P), self.slope)
+        weights_P1 = nn.functional.linear(active_PH, self.last, self.bias)
+        return torch.zeros_like(root_BD).index_add(0, row_P, weights_P1 * keys_PD)
 
 
 class Behaviours(NamedTuple):
-    """The behaviours of all rows, and where those of each row begin and end."""
+    """The behaviours of all rows, where those of each row begin and end, and the roots."""
 
     keys_PD: F32
     begin_B: I64
@@ -87,140 +87,189 @@ class Behaviours(NamedTuple):
 class Unit(NamedTuple):
     """The activation unit."""
 
-    matrix_HX: F32
+    root_HD: F32
+    """W_q + W_d."""
+    pair_HX: F32
+    """W_k - W_d and W_p, side by side."""
+    first_bias_H: F32
     slope_H: F32
     last_H: F32
     bias_1: F32
+
+
+class Own(NamedTuple):
+    """Room of a part: for the pairs and units of a few behaviours, the units of a few rows, and what a product is told.
+
+    Gradients of matrices stand behind it.
+    """
+
+    pairs_RX: F32
+    units_RH: F32
+    of_rows_RH: F32
+    sizes_6: I32
+    factors_2: F32
+    of_root_HD: F32
+    of_pair_HX: F32
+
+
+class _Work:
+    """What the kernels are given of a layer, and room for each part."""
+
+    def __init__(self, layer: Attention, sums: Sums) -> None:
+        parameters = [p.detach().numpy() for p in layer.parameters()]
+        self.first_HX, first_bias_H, slope_H, last_1H, bias_1 = parameters
+        self.sums, self.starts = sums, np.array(sums.starts(parameters))
+        inputs, parts = self.first_HX.shape[1] // 4, layer.parts
+        matrices = np.empty((HIDDEN, inputs), np.float32), np.empty((HIDDEN, 2 * inputs), np.float32)
+        self.unit = Unit(*matrices, first_bias_H, slope_H, last_1H[0], bias_1)
+        few = (ROWS, 2 * inputs), (ROWS, HIDDEN), (AT_ONCE, HIDDEN)
+        rooms = (np.empty((parts, *shape), np.float32) for shape in few)
+        told = np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32)
+        of_matrices = (np.empty((parts, *matrix.shape), np.float32) for matrix in matrices)
+        self.own = Own(*rooms, *told, *of_matrices)
 
 
 class _Weighed(torch.autograd.Function):
     """sum_t a_t k_t with a_t = last . prelu(h_b + M [k_t, q_b * k_t]) + bias, over the behaviours that there are."""
 
     @staticmethod
-    def forward(ctx: Any, parts: int, *tensors: Tensor) -> Tensor:
-        keys_PD, length_B, root_BD, hidden_BH, matrix_HX, slope_H, last_1H, bias_1 = (
-            t.detach().numpy() for t in tensors
-        )
+    def forward(ctx: Any, work: _Work, room_BD: Tensor, length_B: Tensor, *tensors: Tensor) -> Tensor:
+        keys_PD, root_BD = (t.detach().numpy() for t in tensors[:2])
         begin_B = np.zeros(len(length_B) + 1, np.int64)
-        np.cumsum(length_B, out=begin_B[1:])
+        np.cumsum(length_B.numpy(), out=begin_B[1:])
         behaviours = Behaviours(keys_PD, begin_B, np.ascontiguousarray(root_BD))
-        unit = Unit(np.ascontiguousarray(matrix_HX), slope_H, last_1H[0], bias_1)
-        hidden_PH = np.empty((len(keys_PD), HIDDEN), np.float32)
-        weights_P, pooled_BD = np.empty(len(keys_PD), np.float32), np.zeros(root_BD.shape, np.float32)
-        out = hidden_PH, weights_P, pooled_BD
-        weigh(behaviours, hidden_BH, unit, out, _room(parts, matrix_HX.shape[1]))
+        hidden_PH, weights_P = np.empty((len(keys_PD), HIDDEN), np.float32), np.empty(len(keys_PD), np.float32)
+        factor(work.first_HX, work.unit)
+        weigh(behaviours, work.unit, (hidden_PH, weights_P, *in_rows(room_BD)), work.own)
         if any(ctx.needs_input_grad):
-            ctx.kept = parts, behaviours, unit, hidden_PH, weights_P
-        return torch.from_numpy(pooled_BD)
+            ctx.kept = work, behaviours, hidden_PH, weights_P, [t.shape for t in tensors[2:]]
+            ctx.save_for_backward(*tensors[2:])
+        return room_BD.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parts, behaviours, unit, hidden_PH, weights_P = ctx.kept
-        of_rows = [np.zeros((len(behaviours.root_BD), columns), np.float32) for columns in (grads[0].shape[1], HIDDEN)]
-        of_keys_PD = np.empty_like(behaviours.keys_PD)
-        of_matrix_QHX = np.zeros((parts, *unit.matrix_HX.shape), np.float32)
-        of_unit_QHX = np.zeros((parts, 3, HIDDEN), np.float32)  # slope, last, and bias in its first column
-        known = hidden_PH, weights_P, np.ascontiguousarray(grads[0].numpy())
-        out = of_keys_PD, *of_rows, of_matrix_QHX, of_unit_QHX
-        unweigh(behaviours, unit, known, out, _room(parts, unit.matrix_HX.shape[1]))
-        of_matrix, (of_slope, of_last, of_bias) = of_matrix_QHX.sum(axis=0), of_unit_QHX.sum(axis=0)
-        found = of_keys_PD, None, *of_rows, of_matrix, of_slope, of_last[None], of_bias[:1]
-        return (None, *(None if of is None else torch.from_numpy(of) for of in found))
+        ctx.saved_tensors  # noqa: B018 - which refuses parameters that were changed since
+        work, behaviours, hidden_PH, weights_P, shapes = ctx.kept
+        of_keys_PD, of_root_BD = np.empty_like(behaviours.keys_PD), np.empty_like(behaviours.root_BD)
+        known, sums = (hidden_PH, weights_P, *in_rows(grads[0])), (work.starts, work.sums.grads_QN)
+        unweigh(behaviours, work.unit, known, (of_keys_PD, of_root_BD, *sums), work.own)
+        of_inputs = torch.from_numpy(of_keys_PD), torch.from_numpy(of_root_BD)
+        return (None, None, None, *of_inputs, *work.sums.take(shapes))
 
 
-def _room(parts: int, inputs: int) -> tuple[NDArray[np.int32], F32, F32, F32]:
-    """For products, and for a few rows of what goes in and comes out."""
-    few = parts, ROWS
-    rows = np.empty((*few, inputs), np.float32), np.empty((*few, HIDDEN), np.float32)
-    return np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32), *rows
+@kernel
+def factor(first_HX: F32, unit: Unit) -> None:
+    """The matrices of the root and of the pairs."""
+    width = unit.root_HD.shape[1]
+    for h in range(len(first_HX)):
+        for d in range(width):
+            of_root, of_key, of_difference = first_HX[h, d], first_HX[h, width + d], first_HX[h, 2 * width + d]
+            unit.root_HD[h, d] = of_root + of_difference
+            unit.pair_HX[h, d] = of_key - of_difference
+            unit.pair_HX[h, width + d] = first_HX[h, 3 * width + d]
 
 
 @side_by_side
-def weigh(
-    behaviours: Behaviours,
-    hidden_BH: F32,
-    unit: Unit,
-    out: tuple[F32, F32, F32],
-    room: tuple[I32, F32, F32, F32],
-) -> None:
-    """Hidden units and weight of every behaviour, and the weighted sum of those of each row."""
-    parts, rows = len(room[0]), len(hidden_BH)
-    for part in prange(parts):
-        span = rows * part // parts, rows * (part + 1) // parts
-        own = room[2][part], room[3][part], Room(room[0][part], room[1][part])
-        _weigh(behaviours, hidden_BH, unit, out, span, own)
+def weigh(turns: Turns, behaviours: Behaviours, unit: Unit, out: tuple[F32, F32, F32, int], room: Own) -> None:
+    """Hidden units and weight of every behaviour, and the weighted sum of those of each row, from a column on."""
+    rows = len(behaviours.root_BD)
+    parts = (rows + AT_ONCE - 1) // AT_ONCE
+    for worker in prange(min(turns.workers, len(room.sizes_6))):
+        own = _own(room, worker)
+        part = turn(turns, parts)
+        while part < parts:
+            _weigh(behaviours, unit, out, (part * AT_ONCE, min(rows, (part + 1) * AT_ONCE)), own)
+            part = turn(turns, parts)
+
+
+@inlined
+def _own(room: Own, part: int) -> Own:
+    pairs_RX, units_RH, of_rows_RH = room.pairs_RX[part], room.units_RH[part], room.of_rows_RH[part]
+    of_matrices = room.of_root_HD[part], room.of_pair_HX[part]
+    return Own(pairs_RX, units_RH, of_rows_RH, room.sizes_6[part], room.factors_2[part], *of_matrices)
 
 
 @kernel
 def _weigh(
-    behaviours: Behaviours,
-    hidden_BH: F32,
-    unit: Unit,
-    out: tuple[F32, F32, F32],
-    span: tuple[int, int],
-    own: tuple[F32, F32, Room],
+    behaviours: Behaviours, unit: Unit, out: tuple[F32, F32, F32, int], span: tuple[int, int], own: Own
 ) -> None:
-    keys_PD, begin_B, _ = behaviours
-    matrix_HX, slope_H, last_H, bias_1 = unit
-    hidden_PH, weights_P, pooled_BD = out
-    pairs_RX, product_RH, room = own
-    zero, end = np.float32(0.0), begin_B[span[1]]
+    keys_PD, begin_B, root_BD = behaviours
+    hidden_PH, weights_P, pooled_BX, column = out
+    room, width, units = Room(own.sizes_6, own.factors_2), keys_PD.shape[1], len(unit.slope_H)
+    zero, end, b = np.float32(0.0), begin_B[span[1]], span[0]
     alone()
-    b = span[0]
+    times_turned(sgemm, root_BD[span[0] : span[1]], unit.root_HD, own.of_rows_RH[: span[1] - span[0]], room)
+    for row in range(span[0], span[1]):
+        pooled_BX[row, column : column + width] = zero
+        of_row_H = own.of_rows_RH[row - span[0]]
+        for h in range(units):
+            of_row_H[h] += unit.first_bias_H[h]
     for first in range(begin_B[span[0]], end, ROWS):
         count = min(ROWS, end - first)
-        _pair(behaviours, first, count, b, pairs_RX)
-        times_turned(sgemm, pairs_RX, matrix_HX, product_RH, room)
+        _pair(behaviours, first, count, b, own.pairs_RX)
+        times_turned(sgemm, own.pairs_RX, unit.pair_HX, own.units_RH, room)
         for r in range(count):
             p = first + r
             while begin_B[b + 1] <= p:
                 b += 1
-            hidden_H, of_row_H, active_H = hidden_PH[p], hidden_BH[b], product_RH[r]
-            for h in range(len(slope_H)):
+            hidden_H, of_row_H, active_H = hidden_PH[p], own.of_rows_RH[b - span[0]], own.units_RH[r]
+            for h in range(units):
                 value = active_H[h] + of_row_H[h]
                 hidden_H[h] = value
-                active_H[h] = value if value > zero else value * slope_H[h]
-            weight = _dot(active_H, last_H) + bias_1[0]
+                active_H[h] = value if value > zero else value * unit.slope_H[h]
+            weight = _dot(active_H, unit.last_H) + unit.bias_1[0]
             weights_P[p] = weight
-            pooled_D, key_D = pooled_BD[b], keys_PD[p]
-            for d in range(len(key_D)):
+            pooled_D, key_D = pooled_BX[b, column : column + width], keys_PD[p]
+            for d in range(width):
                 pooled_D[d] += weight * key_D[d]
 
 
 @side_by_side
 def unweigh(
+    turns: Turns,
     behaviours: Behaviours,
     unit: Unit,
-    known: tuple[F32, F32, F32],
-    out: tuple[F32, F32, F32, F32, F32],
-    room: tuple[I32, F32, F32, F32],
+    known: tuple[F32, F32, F32, int],
+    out: tuple[F32, F32, I64, F32],
+    room: Own,
 ) -> None:
-    """Gradients of behaviours, rows and the root's part of the units; of matrix and unit, to be summed over parts.
+    """Gradients of behaviours and roots; those of parameters are added where they stand in a part's row.
 
-    `known` are the hidden units and weights of the behaviours, and the gradient of the weighted sums.
+    `known` are the hidden units and weights of the behaviours, and the gradient of the weighted sums from a column on.
     """
-    parts, rows = len(room[0]), len(known[2])
-    for part in prange(parts):
-        span = rows * part // parts, rows * (part + 1) // parts
-        own_out = out[0], out[1], out[2], out[3][part], out[4][part]
-        own = room[2][part], room[3][part], Room(room[0][part], room[1][part])
-        _unweigh(behaviours, unit, known, own_out, span, own)
+    of_keys_PD, of_root_BD, starts, grads_QN = out
+    parts, rows = len(grads_QN), len(behaviours.root_BD)
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            own, end = _own(room, part), rows * (part + 1) // parts
+            own.of_root_HD[:] = np.float32(0.0)
+            own.of_pair_HX[:] = np.float32(0.0)
+            for begin in range(rows * part // parts, end, AT_ONCE):
+                span = begin, min(begin + AT_ONCE, end)
+                _unweigh(behaviours, unit, known, (of_keys_PD, of_root_BD, grads_QN[part, starts[2] :]), span, own)
+                _unroot(behaviours.root_BD, unit, (of_root_BD, grads_QN[part, starts[1] :]), span, own)
+            _unfactor(own, grads_QN[part, starts[0] :])
+            part = turn(turns, parts)
 
 
 @kernel
 def _unweigh(
     behaviours: Behaviours,
     unit: Unit,
-    known: tuple[F32, F32, F32],
-    out: tuple[F32, F32, F32, F32, F32],
+    known: tuple[F32, F32, F32, int],
+    out: tuple[F32, F32, F32],
     span: tuple[int, int],
-    own: tuple[F32, F32, Room],
+    own: Own,
 ) -> None:
+    """Of all that the pairs are made of, of the rows' units, and of slope, last and bias, behind each other."""
     keys_PD, begin_B, root_BD = behaviours
-    hidden_PH, weights_P, grad_BD = known
-    of_keys_PD, of_root_BD, of_hidden_BH, of_matrix_HX, of_unit_3H = out
-    pairs_RX, of_product_RH, room = own
-    end, width = begin_B[span[1]], keys_PD.shape[1]
+    hidden_PH, weights_P, grad_BX, column = known
+    of_keys_PD, of_root_BD, of_unit_N = out
+    pairs_RX, of_units_RH, room = own.pairs_RX, own.units_RH, Room(own.sizes_6, own.factors_2)
+    zero, end, width = np.float32(0.0), begin_B[span[1]], keys_PD.shape[1]
+    of_root_BD[span[0] : span[1]] = zero
+    own.of_rows_RH[:] = zero
     alone()
     b = after = span[0]
     for first in range(begin_B[span[0]], end, ROWS):
@@ -230,31 +279,63 @@ def _unweigh(
             p = first + r
             while begin_B[b + 1] <= p:
                 b += 1
-            _unit_gradients(hidden_PH[p], unit, _dot(grad_BD[b], keys_PD[p]), of_unit_3H, of_product_RH[r])
-            of_hidden_H, of_product_H = of_hidden_BH[b], of_product_RH[r]
-            for h in range(len(of_hidden_H)):
-                of_hidden_H[h] += of_product_H[h]
-        of_product_RH[count:] = np.float32(0.0)
-        add_turned_times(sgemm, of_product_RH, pairs_RX, of_matrix_HX, room)
-        times(sgemm, of_product_RH, unit.matrix_HX, pairs_RX, room)  # the pairs are not needed any more
+            grad = _dot(grad_BX[b, column : column + width], keys_PD[p])
+            _unit_gradients(hidden_PH[p], unit, grad, of_unit_N, of_units_RH[r])
+            of_row_H, of_unit_H = own.of_rows_RH[b - span[0]], of_units_RH[r]
+            for h in range(len(of_row_H)):
+                of_row_H[h] += of_unit_H[h]
+        of_units_RH[count:] = zero
+        add_turned_times(sgemm, of_units_RH, pairs_RX, own.of_pair_HX, room)
+        times(sgemm, of_units_RH, unit.pair_HX, pairs_RX, room)  # the pairs are not needed any more
         for r in range(count):
             p = first + r
             while begin_B[after + 1] <= p:
                 after += 1
             of_key_D, of_root_D, key_D, root_D = of_keys_PD[p], of_root_BD[after], keys_PD[p], root_BD[after]
-            grad_D, weight = grad_BD[after], weights_P[p]
+            grad_D, weight = grad_BX[after, column : column + width], weights_P[p]
             of_key, of_product = pairs_RX[r, :width], pairs_RX[r, width:]
             for d in range(width):
                 of_key_D[d] = weight * grad_D[d] + of_key[d] + of_product[d] * root_D[d]
                 of_root_D[d] += of_product[d] * key_D[d]
 
 
+@kernel
+def _unroot(root_BD: F32, unit: Unit, out: tuple[F32, F32], span: tuple[int, int], own: Own) -> None:
+    """Of what the rows' units are made of: bias, matrix and roots."""
+    of_root_BD, of_bias_N = out
+    rows, width, room = span[1] - span[0], root_BD.shape[1], Room(own.sizes_6, own.factors_2)
+    of_units_RH, spare_RD = own.of_rows_RH[:rows], own.pairs_RX[:rows, :width]
+    for r in range(rows):
+        of_unit_H = of_units_RH[r]
+        for h in range(len(unit.slope_H)):
+            of_bias_N[h] += of_unit_H[h]
+    add_turned_times(sgemm, of_units_RH, root_BD[span[0] : span[1]], own.of_root_HD, room)
+    times(sgemm, of_units_RH, unit.root_HD, spare_RD, room)
+    for r in range(rows):
+        of_root_D, more_D = of_root_BD[span[0] + r], own.pairs_RX[r, :width]
+        for d in range(width):
+            of_root_D[d] += more_D[d]
+
+
+@kernel
+def _unfactor(own: Own, of_first_N: F32) -> None:
+    """Of [W_q, W_k, W_d, W_p], added, from those of W_q + W_d and of [W_k - W_d, W_p]."""
+    units, width = own.of_root_HD.shape
+    for h in range(units):
+        of_first, of_root, of_pair = of_first_N[4 * h * width :], own.of_root_HD[h], own.of_pair_HX[h]
+        for d in range(width):
+            of_first[d] += of_root[d]
+            of_first[width + d] += of_pair[d]
+            of_first[2 * width + d] += of_root[d] - of_pair[d]
+            of_first[3 * width + d] += of_pair[width + d]
+
+
 @inlined
-def _unit_gradients(hidden_H: F32, unit: Unit, grad: Any, of_unit_3H: F32, of_product_H: F32) -> None:
+def _unit_gradients(hidden_H: F32, unit: Unit, grad: Any, of_unit_N: F32, of_product_H: F32) -> None:
     """Of a behaviour's weight: to slope, last and bias, and to its hidden units."""
-    zero = np.float32(0.0)
-    of_slope_H, of_last_H = of_unit_3H[0], of_unit_3H[1]
-    of_unit_3H[2, 0] += grad
+    zero, units = np.float32(0.0), len(hidden_H)
+    of_slope_H, of_last_H = of_unit_N[:units], of_unit_N[units : 2 * units]
+    of_unit_N[2 * units] += grad
     for h in range(len(hidden_H)):
         value, slope, of_active = hidden_H[h], unit.slope_H[h], grad * unit.last_H[h]
         below = value if value < zero else zero

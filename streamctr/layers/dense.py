@@ -4,7 +4,8 @@ A few rows go through all layers before the next ones, so that what is read agai
 other once. In bf16, products take their factors rounded to 16 bits and add up in 32; all else stays in 32 bits.
 
 Layers are numbered: 0 is the first one, of all towers side by side; then by tower and depth. `outs` are their outputs.
-Legend: B rows, R a few of them, D inputs, H units, X columns of a wider matrix, P parts, S towers.
+Legend: B rows, R a few of them, D inputs, H units, X columns of a wider matrix, P parts, S towers, Q parts of a batch,
+N parameters.
 """
 
 from typing import Any, Final, NamedTuple
@@ -13,12 +14,14 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from streamctr.kernel import inlined, kernel, side_by_side
+from streamctr.cores import Turns, side_by_side, turn
+from streamctr.kernel import inlined, kernel
 from streamctr.layers.blas import Room, add_turned_times, alone, bgemm, sgemm, times, times_turned
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 Layers = tuple[F32, ...]
 """An array of each layer, or of each tower."""
 
@@ -47,6 +50,7 @@ class Scratch(NamedTuple):
 
 @side_by_side
 def forward(
+    turns: Turns,
     x_BX: F32,
     net: tuple[Layers, Layers, Layers, Layers],
     out: tuple[Layers, F32],
@@ -54,20 +58,24 @@ def forward(
     scratch: tuple[U16, U16, F32, F32, F32],
     room: tuple[I32, F32],
 ) -> None:
-    """Outputs of all layers, and logits (S, B), of inputs that are the first columns of a wider matrix.
+    """Outputs of all layers, and logits (B, S), of inputs that are the first columns of a wider matrix.
 
-    `rounded` are the weights in 16 bits, without rows where products take 32; `scratch` and `room` are by part.
+    `rounded` are the weights in 16 bits, without rows where products take 32; `scratch` and `room` are by worker.
     """
     weights, biases, last, bias = net
-    outs, logits_SB = out
+    outs, logits_BS = out
     x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX = scratch
     sizes_P6, factors_P2 = room
-    parts, rows = len(sizes_P6), len(x_BX)
-    for part in prange(parts):
-        own = Scratch(x_PRX[part], grad_PRX[part], first_PRX[part], upper_PRX[part], lower_PRX[part])
-        mine = Net(weights, biases, last, bias)
-        begin, end = _of_part(rows, part, parts)
-        _forward((x_BX, begin, end), mine, (outs, logits_SB), rounded, own, Room(sizes_P6[part], factors_P2[part]))
+    rows = len(x_BX)
+    parts = (rows + ROWS - 1) // ROWS
+    for worker in prange(min(turns.workers, len(sizes_P6))):
+        own = Scratch(x_PRX[worker], grad_PRX[worker], first_PRX[worker], upper_PRX[worker], lower_PRX[worker])
+        mine, room_6 = Net(weights, biases, last, bias), Room(sizes_P6[worker], factors_P2[worker])
+        part = turn(turns, parts)
+        while part < parts:
+            begin, end = part * ROWS, min(rows, (part + 1) * ROWS)
+            _forward((x_BX, begin, end), mine, (outs, logits_BS), rounded, own, room_6)
+            part = turn(turns, parts)
 
 
 @kernel
@@ -75,7 +83,7 @@ def _forward(
     x: tuple[F32, int, int], net: Net, out: tuple[Layers, F32], rounded: tuple[U16, ...], own: Scratch, room: Room
 ) -> None:
     x_BX, begin, end = x
-    outs, logits_SB = out
+    outs, logits_BS = out
     towers = len(net.last)
     deeper, width = (len(net.weights) - 1) // towers, net.weights[0].shape[0] // towers
     alone()
@@ -93,53 +101,57 @@ def _forward(
                 below, column = outs[place], 0
             last_H = net.last[tower]
             for b in range(start, stop):
-                logits_SB[tower, b] = _dot(below[b, column : column + len(last_H)], last_H) + net.bias[tower][0]
+                logits_BS[b, tower] = _dot(below[b, column : column + len(last_H)], last_H) + net.bias[tower][0]
 
 
 @side_by_side
 def backward(
+    turns: Turns,
     x: tuple[F32, F32],
     net: tuple[Layers, Layers],
     outs: Layers,
-    grads: tuple[Layers, Layers, Layers, Layers, F32],
+    into: tuple[I64, F32, F32],
     rounded: tuple[U16, ...],
     own: tuple[U16, U16, F32, F32, F32, I32, F32],
 ) -> None:
-    """Gradients of all that `forward` read, from those of the logits, (S, B), beside the input in `x`.
+    """Gradients of all that `forward` read, from those of the logits, (B, S), beside the input in `x`.
 
-    `net` are the weights and last weights. Gradients of weights, biases, last weights and last biases come by part,
-    (P, ...), zeros at first, and their first part is the sum in the end; of the input as many columns as there is room
-    for. With g the gradient where a unit was active: of W it is g^T x, of b the sum of g's rows, of x it is g W.
+    `net` are the weights and last weights. `into` are the places of weights, biases, last weights and last biases in a
+    row of gradients; those rows, one for each part, to which theirs are added; and the gradients of the input, as many
+    columns as there is room for. With g the gradient where a unit was active: of W it is g^T x, of b the sum of g's
+    rows, of x it is g W.
     """
-    x_BX, grad_SB = x
+    x_BX, grad_BS = x
     weights, last = net
-    of_weights, of_biases, of_last, of_bias, of_x_BX = grads
+    starts, grads_QN, of_x_BX = into
     x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX, sizes_P6, factors_P2 = own
-    parts, rows = len(sizes_P6), len(x_BX)
-    for part in prange(parts):
-        mine = Scratch(x_PRX[part], grad_PRX[part], first_PRX[part], upper_PRX[part], lower_PRX[part])
-        begin, end = _of_part(rows, part, parts)
-        given = x_BX, grad_SB, outs, of_x_BX, begin, end
-        sums = of_weights, of_biases, of_last, of_bias, part
-        _backward(given, (weights, last), sums, rounded, mine, Room(sizes_P6[part], factors_P2[part]))
-    for part in prange(parts):
-        _add_parts(of_weights, of_biases, part)
+    parts, rows = len(grads_QN), len(x_BX)
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            mine = Scratch(x_PRX[part], grad_PRX[part], first_PRX[part], upper_PRX[part], lower_PRX[part])
+            begin, end = _of_part(rows, part, parts)
+            given = x_BX, grad_BS, outs, of_x_BX, begin, end
+            room = Room(sizes_P6[part], factors_P2[part])
+            _backward(given, (weights, last), (starts, grads_QN[part]), rounded, mine, room)
+            part = turn(turns, parts)
 
 
 @kernel
 def _backward(
     given: tuple[F32, F32, Layers, F32, int, int],
     net: tuple[Layers, Layers],
-    sums: tuple[Layers, Layers, Layers, Layers, int],
+    sums: tuple[I64, F32],
     rounded: tuple[U16, ...],
     own: Scratch,
     room: Room,
 ) -> None:
-    x_BX, grad_SB, outs, of_x_BX, begin, end = given
+    x_BX, grad_BS, outs, of_x_BX, begin, end = given
     weights, last = net
-    of_weights, of_biases, of_last, of_bias, part = sums
-    towers = len(last)
-    deeper, width = (len(weights) - 1) // towers, weights[0].shape[0] // towers
+    starts, sums_N = sums
+    towers, layers = len(last), len(weights)
+    of_biases, of_last, of_bias = starts[layers:], starts[2 * layers :], starts[2 * layers + towers :]
+    deeper, width = (layers - 1) // towers, weights[0].shape[0] // towers
     alone()
     for start in range(begin, end, ROWS):
         stop = min(start + ROWS, end)
@@ -147,35 +159,22 @@ def _backward(
             # gradients of a layer's output, from the top of the tower down, and where they stand
             here, column = own.of_upper_RX if deeper > 0 else own.of_first_RX, 0 if deeper > 0 else tower * width
             top, spare = outs[(tower + 1) * deeper], own.of_lower_RX
-            heads = of_last[tower][part], of_bias[tower][part]
-            _unlogits(grad_SB[tower, start:stop], (top[start:stop], column), last[tower], heads, (here, column))
+            heads = sums_N[of_last[tower] : of_last[tower] + len(last[tower])], sums_N[of_bias[tower] :]
+            _unlogits((grad_BS[start:stop], tower), (top[start:stop], column), last[tower], heads, (here, column))
             for place in range((tower + 1) * deeper, tower * deeper, -1):
                 lowest = place == tower * deeper + 1
                 below, left = outs[0 if lowest else place - 1], tower * width if lowest else 0
                 under = own.of_first_RX if lowest else spare
                 units, inputs = weights[place].shape
-                _mask(here, outs[place][start:stop], of_biases[place][part])
+                _mask(here, outs[place][start:stop], sums_N[of_biases[place] : of_biases[place] + units])
                 grad = here[: stop - start, :units], below[start:stop], left
                 under_RX = under[: stop - start, left : left + inputs]
-                _unproduct(grad, (weights[place], rounded[place]), of_weights[place][part], under_RX, own, room)
+                _unproduct(grad, (weights[place], rounded[place]), sums_N[starts[place] :], under_RX, own, room)
                 here, spare = spare, here
-        _mask(own.of_first_RX, outs[0][start:stop], of_biases[0][part])
-        grad = own.of_first_RX[: stop - start, : weights[0].shape[0]], x_BX[start:stop], 0
-        _unproduct(grad, (weights[0], rounded[0]), of_weights[0][part], of_x_BX[start:stop, :], own, room)
-
-
-@kernel
-def _add_parts(of_weights: Layers, of_biases: Layers, part: int) -> None:
-    """Add up a part's share of the units over all parts."""
-    for place in range(len(of_weights)):
-        parts, units = of_biases[place].shape
-        for h in range(units * part // parts, units * (part + 1) // parts):
-            sum_D = of_weights[place][0, h]
-            for other in range(1, parts):
-                of_biases[place][0, h] += of_biases[place][other, h]
-                other_D = of_weights[place][other, h]
-                for d in range(len(sum_D)):
-                    sum_D[d] += other_D[d]
+        units = len(weights[0])
+        _mask(own.of_first_RX, outs[0][start:stop], sums_N[of_biases[0] : of_biases[0] + units])
+        grad = own.of_first_RX[: stop - start, :units], x_BX[start:stop], 0
+        _unproduct(grad, (weights[0], rounded[0]), sums_N[starts[0] :], of_x_BX[start:stop, :], own, room)
 
 
 @kernel
@@ -206,12 +205,13 @@ def _product(x: tuple[Any, int], weight: tuple[F32, U16], out_RH: F32, own: Scra
 
 @inlined
 def _unproduct(
-    grad: tuple[Any, Any, int], weight: tuple[F32, U16], of_weight_HD: F32, of_x_RX: Any, own: Scratch, room: Room
+    grad: tuple[Any, Any, int], weight: tuple[F32, U16], sums_N: F32, of_x_RX: Any, own: Scratch, room: Room
 ) -> None:
-    """Adds g^T x to the gradient of W, and writes g W for as many columns as there is room for."""
+    """Adds g^T x to the first of the sums, and writes g W for as many columns as there is room for."""
     grad_RH, x_RX, column = grad
     weight_HD, weight16_HD = weight
     units, inputs = weight_HD.shape
+    of_weight_HD = sums_N[: units * inputs].reshape(units, inputs)
     wanted = min(inputs, of_x_RX.shape[1])
     if len(weight16_HD) == 0:
         add_turned_times(sgemm, grad_RH, x_RX[:, column : column + inputs], of_weight_HD, room)
@@ -228,13 +228,13 @@ def _unproduct(
 
 @inlined
 def _unlogits(
-    grad_R: F32, hidden: tuple[Any, int], last_H: F32, of_heads: tuple[F32, F32], of_hidden: tuple[F32, int]
+    given: tuple[F32, int], hidden: tuple[Any, int], last_H: F32, of_heads: tuple[F32, F32], of_hidden: tuple[F32, int]
 ) -> None:
-    """Gradients of w and b of h w + b, added, and of h."""
+    """Gradients of w and b of h w + b, added, and of h; `given` are those of all logits, and which one it is."""
     of_last_H, of_bias_1 = of_heads
     units = len(last_H)
-    for r in range(len(grad_R)):
-        grad, hidden_H = grad_R[r], hidden[0][r, hidden[1] : hidden[1] + units]
+    for r in range(len(given[0])):
+        grad, hidden_H = given[0][r, given[1]], hidden[0][r, hidden[1] : hidden[1] + units]
         of_hidden_H = of_hidden[0][r, of_hidden[1] : of_hidden[1] + units]
         of_bias_1[0] += grad
         for h in range(units):

@@ -1,4 +1,7 @@
-"""Multi-layer perceptrons, with a backward of their own. Legend: B rows, D inputs, S towers, H hidden units."""
+"""Multi-layer perceptrons, with a backward of their own.
+
+Legend: B rows, D inputs, S towers, H hidden units, Q parts of a batch, N parameters.
+"""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -11,11 +14,13 @@ from torch import Tensor, nn
 
 from streamctr.layers import dense
 from streamctr.layers.blas import HAS_FP32
+from streamctr.layers.sums import Sums, SumsGradients
+from streamctr.layers.wide import beside, in_rows
 
 F32 = NDArray[np.float32]
 
 
-class Towers(nn.Module):
+class Towers(SumsGradients):
     """One ReLU tower per stage over the same input, each ending in one logit with its own bias.
 
     Hidden layers start as He et al. (2015), eq. 10, with zero biases; the last one as Glorot and Bengio (2010).
@@ -24,8 +29,6 @@ class Towers(nn.Module):
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], bias_S: Tensor, generator: torch.Generator) -> None:
         super().__init__()
-        self.parts = 1
-        """In how many parts a batch goes through the hidden layers, each for a core of its own."""
         self.bf16 = False
         """Whether products of hidden layers take their factors in 16 bits."""
         stages = len(bias_S)
@@ -47,9 +50,8 @@ class Towers(nn.Module):
         """Logits (B, S) of inputs side by side, D columns together; nothing is copied where they lie so in memory."""
         if not HAS_FP32:
             return self.plain(*parts_BX)
-        parameters = (self.first, self.first_bias, *self.weights, *self.biases, *self.last, *self.bias)
-        how = self.parts, self.bf16
-        logits_BS: Tensor = _Towers.apply(len(self.last), how, len(parts_BX), *parts_BX, *parameters)
+        work = self.kept(lambda sums: _Work(self, sums))
+        logits_BS: Tensor = _Towers.apply(work, len(parts_BX), *parts_BX, *self.learned())
         return logits_BS
 
     def plain(self, *parts_BX: Tensor) -> Tensor:
@@ -64,81 +66,59 @@ class Towers(nn.Module):
         return torch.cat(logits, dim=1)
 
 
+class _Work:
+    """What the kernels are given of towers, and room for a few rows of each part."""
+
+    def __init__(self, towers: Towers, sums: Sums) -> None:
+        parameters, stages = [p.detach().numpy() for p in towers.parameters()], len(towers.last)
+        self.sums, self.bf16 = sums, towers.bf16
+        weights, biases, last, bias = _net(parameters, stages)
+        self.net = dense.Net(weights, biases, tuple(of[0] for of in last), bias)
+        starts = _net(sums.starts(parameters), stages)
+        self.starts = np.array([start for of in starts for start in of])
+        self.rounded = tuple(np.empty(of.shape if towers.bf16 else (0, 0), np.uint16) for of in weights)
+        few = towers.parts, dense.ROWS, max(max(of.shape) for of in weights)
+        factors = (np.empty(few if towers.bf16 else (towers.parts, 0, 0), np.uint16) for _ in range(2))
+        grads = (np.empty(few, np.float32) for _ in range(3))
+        room = np.empty((towers.parts, 6), np.int32), np.ones((towers.parts, 2), np.float32)
+        self.own: Any = (*factors, *grads, *room)
+
+
 class _Towers(torch.autograd.Function):
     """All of it in two kernels: autograd would keep, mask and sum op by op, and step into Python between them."""
 
     @staticmethod
-    def forward(ctx: Any, stages: int, how: tuple[int, bool], n_parts: int, *tensors: Tensor) -> Tensor:
-        inputs, parameters = tensors[:n_parts], tensors[n_parts:]
-        x_BX, net = beside(inputs).numpy(), _net([p.numpy() for p in parameters], stages)
-        rounded, own = _rounded(net, how[1]), _own(net, *how)
+    def forward(ctx: Any, work: _Work, n_parts: int, *tensors: Tensor) -> Tensor:
+        inputs = tensors[:n_parts]
+        x_BX, net = beside(inputs).numpy(), work.net
+        if work.bf16:
+            for weight_HD, out_HD in zip(net.weights, work.rounded, strict=True):
+                dense.round_weights(weight_HD, out_HD)
         outs = tuple(np.empty((len(x_BX), len(bias)), np.float32) for bias in net.biases)
-        logits_SB = np.empty((stages, len(x_BX)), np.float32)
-        of_net = net.weights, net.biases, net.last, net.bias
-        dense.forward(x_BX, of_net, (outs, logits_SB), rounded, own[:5], own[5:])
+        logits_BS = np.empty((len(x_BX), len(net.last)), np.float32)
+        dense.forward(x_BX, net, (outs, logits_BS), work.rounded, work.own[:5], work.own[5:])
         if any(ctx.needs_input_grad):
-            ctx.kept = net, x_BX, outs, rounded, own, [part.shape[1] for part in inputs]
-            ctx.save_for_backward(*parameters)
-        return torch.from_numpy(np.ascontiguousarray(logits_SB.T))
+            ctx.kept = work, x_BX, outs, [part.shape[1] for part in inputs], [t.shape for t in tensors[n_parts:]]
+            ctx.save_for_backward(*tensors[n_parts:])
+        return torch.from_numpy(logits_BS)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         ctx.saved_tensors  # noqa: B018 - which refuses parameters that were changed since
-        net, x_BX, outs, rounded, own, sizes = ctx.kept
+        work, x_BX, outs, sizes, shapes = ctx.kept
         ends = list(accumulate(sizes, initial=0))
-        wanted = ctx.needs_input_grad[3 : 3 + len(sizes)]
+        wanted = ctx.needs_input_grad[2 : 2 + len(sizes)]
         # what stands behind the last part that wants a gradient, such as numbers, costs nothing
         reach = max((end for end, want in zip(ends[1:], wanted, strict=True) if want), default=0)
         of_x_BX = np.empty((len(x_BX), reach), np.float32)
-        by_part = [tuple(np.zeros((len(own[0]), *of.shape), np.float32) for of in side) for side in net]
-        x = x_BX, np.ascontiguousarray(grads[0].numpy().T)
-        sums = by_part[0], by_part[1], by_part[2], by_part[3], of_x_BX
-        dense.backward(x, (net.weights, net.last), outs, sums, rounded, own)
-        of_weights, of_biases = ([of[0] for of in side] for side in by_part[:2])
-        of_last, of_bias = ([of.sum(axis=0) for of in side] for side in by_part[2:])
-        found = (of_weights[0], of_biases[0], *of_weights[1:], *of_biases[1:], *(of[None] for of in of_last), *of_bias)
-        cuts = zip(pairwise(ends), wanted, strict=True)
-        of_inputs = [torch.from_numpy(of_x_BX[:, a:b]) if want else None for (a, b), want in cuts]
-        return (None, None, None, *of_inputs, *(torch.from_numpy(of) for of in found))
+        x, net = (x_BX, np.ascontiguousarray(grads[0].numpy())), (work.net.weights, work.net.last)
+        dense.backward(x, net, outs, (work.starts, work.sums.grads_QN, of_x_BX), work.rounded, work.own)
+        cuts, of_x = zip(pairwise(ends), wanted, strict=True), torch.from_numpy(of_x_BX)
+        return (None, None, *(of_x[:, a:b] if want else None for (a, b), want in cuts), *work.sums.take(shapes))
 
 
-def _net(parameters: Sequence[F32], stages: int) -> dense.Net:
-    """First matrix and bias, then by stage and layer the deeper ones, and by stage the last."""
+def _net(parameters: Sequence[Any], stages: int) -> tuple[tuple[Any, ...], ...]:
+    """Weights, biases, last weights and biases; in order of layers, the first one in front."""
     deeper = (len(parameters) - 2) // 2 - stages
-    cuts = pairwise(accumulate([2, deeper, deeper, stages, stages]))
-    weights, biases, last, bias = (parameters[a:b] for a, b in cuts)
-    first, first_bias = parameters[:2]
-    return dense.Net((first, *weights), (first_bias, *biases), tuple(of[0] for of in last), tuple(bias))
-
-
-def _rounded(net: dense.Net, bf16: bool) -> tuple[NDArray[np.uint16], ...]:
-    """The weights in 16 bits; without rows where they are not asked for."""
-    rounded = tuple(np.empty(of.shape if bf16 else (0, 0), np.uint16) for of in net.weights)
-    if bf16:
-        for weight_HD, out_HD in zip(net.weights, rounded, strict=True):
-            dense.round_weights(weight_HD, out_HD)
-    return rounded
-
-
-def _own(net: dense.Net, parts: int, bf16: bool) -> tuple[Any, ...]:
-    """Room of each part: see `dense.Scratch` and `blas.Room`."""
-    widest = max(max(of.shape) for of in net.weights)
-    few = parts, dense.ROWS, widest
-    factors = (np.empty(few if bf16 else (parts, 0, 0), np.uint16) for _ in range(2))
-    grads = (np.empty(few, np.float32) for _ in range(3))
-    return (*factors, *grads, np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32))
-
-
-def beside(parts_BX: Sequence[Tensor]) -> Tensor:
-    """The parts' columns as one matrix, its first ones: the rows they lie in where they are neighbours, or a copy."""
-    parts = [part for part in parts_BX if part.shape[1]] or list(parts_BX)  # of no columns, torch says no address
-    first, at, neighbours = parts[0], 0, True
-    for part in parts:
-        here = first.data_ptr() + at * first.element_size()
-        neighbours = neighbours and part.data_ptr() == here and part.stride() == first.stride()
-        at += part.shape[1]
-    width, step = first.stride()
-    room = first.untyped_storage().nbytes() // first.element_size() - first.storage_offset()
-    if not (neighbours and step == 1 and at <= width and len(first) * width <= room):
-        return torch.cat(parts, dim=1)
-    return first.as_strided((len(first), width), (width, 1))
+    weights, biases, last, bias = (tuple(parameters[a:b]) for a, b in pairwise(accumulate([2, deeper, deeper, stages, stages])))
+    return (parameters[0], *weights), (parameters[1], *biases), last, bias

@@ -56,7 +56,7 @@ class Esmm(nn.Module):
     def forward(self, x: ModelInput) -> torch.Tensor:
         """Conditional logits (B, S)."""
         pooled = (
-            attend(history.keys_PD, history.length_B, history.root_BD)
+            attend(history.keys_PD, history.length_B, history.root_BD, history.room_BD)
             for attend, history in zip(self.attention, x.sequences, strict=True)
         )
         logits_BS: torch.Tensor = self.towers(x.looked_BX, x.dense_BM, *pooled)

@@ -78,6 +78,8 @@ class SequenceInput:
     """How many of them each row has, int32."""
     root_BD: torch.Tensor
     """The root's own numbers of the same fields."""
+    room_BD: torch.Tensor | None = None
+    """Where a model may write what it makes of them: behind `dense_BM` in memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class FusedTable:
     def look(self, ids_NC: U64, columns: Columns, out_NX: F32) -> Places:
         """Write the numbers of every id, those of a sample side by side in its first C W columns."""
         slots_NC = np.empty(ids_NC.shape, np.int64)
-        kernels.look(ids_NC, columns, self._store, self._draw, (slots_NC, out_NX), self._parts)
+        kernels.look(ids_NC, columns, self._store, self._draw, (slots_NC, out_NX))
         return Places(slots_NC, columns)
 
     def pool(self, items: tuple[U64, I64], columns: Columns, how: Pool, out_NX: F32, start: int = 0) -> Places:
@@ -133,7 +133,7 @@ class FusedTable:
         ids_PC, begin_N = items
         slots_PC = np.empty(ids_PC.shape, np.int64)
         out = slots_PC, out_NX, start
-        kernels.pool((ids_PC, begin_N, _HOW[how]), columns, self._store, self._draw, out, self._parts)
+        kernels.pool((ids_PC, begin_N, _HOW[how]), columns, self._store, self._draw, out)
         return Places(slots_PC, columns, begin_N, _HOW[how])
 
     def admit(self, looked: Sequence[Places]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from streamctr.cores import Turns, side_by_side, turn
 from streamctr.hashing import GOLDEN, U64, mix_one
-from streamctr.kernel import inlined, kernel, side_by_side
+from streamctr.kernel import inlined, kernel
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -23,6 +24,9 @@ I32 = NDArray[np.int32]
 _SHIFT: Final = np.uint64(11)
 _SPREAD: Final = 2.0 * 3.0**0.5 * 2.0**-53
 _SQRT3: Final = 3.0**0.5
+
+ROWS: Final = 128
+"""Samples that are looked up at a time."""
 
 EACH, SUM, MEAN, MAX = range(4)
 """How the items of a sample are combined; EACH: they are not, every one has numbers of its own."""
@@ -126,14 +130,18 @@ def _find_slots(ids_PC: U64, columns: Columns, slot_R: I32, slots_PC: I64) -> No
 
 
 @side_by_side
-def look(ids_NC: U64, columns: Columns, store: Store, draw: Draw, out: tuple[I64, F32], parts: int) -> None:
+def look(turns: Turns, ids_NC: U64, columns: Columns, store: Store, draw: Draw, out: tuple[I64, F32]) -> None:
     """Slot of every id, and the numbers of its row, side by side: learned ones as they are, others as drawn."""
     slots_NC, out_NX = out
     rows = len(slots_NC)
-    for part in prange(parts):
-        mine = slice(rows * part // parts, rows * (part + 1) // parts)
-        _find_slots(ids_NC[mine], columns, store.slot_R, slots_NC[mine])
-        _gather(slots_NC[mine], store.weights_LW, draw, out_NX[mine])
+    parts = (rows + ROWS - 1) // ROWS
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            begin, end = part * ROWS, min(rows, (part + 1) * ROWS)
+            _find_slots(ids_NC[begin:end], columns, store.slot_R, slots_NC[begin:end])
+            _gather(slots_NC[begin:end], store.weights_LW, draw, out_NX[begin:end])
+            part = turn(turns, parts)
 
 
 @kernel
@@ -152,7 +160,7 @@ def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32) -> None:
 
 @side_by_side
 def pool(
-    items: tuple[U64, I64, int], columns: Columns, store: Store, draw: Draw, out: tuple[I64, F32, int], parts: int
+    turns: Turns, items: tuple[U64, I64, int], columns: Columns, store: Store, draw: Draw, out: tuple[I64, F32, int]
 ) -> None:
     """Slots of all items, and each sample's combined, C W columns from one on; zeros where it has none.
 
@@ -161,11 +169,15 @@ def pool(
     ids_PC, begin_N, how = items
     slots_PC, out_NX, start = out
     rows = len(out_NX)
-    for part in prange(parts):
-        mine, begins = slice(rows * part // parts, rows * (part + 1) // parts), begin_N[rows * part // parts :]
-        own = slice(begin_N[mine.start], begin_N[mine.stop])
-        _find_slots(ids_PC[own], columns, store.slot_R, slots_PC[own])
-        _pool((slots_PC, begins), how, store.weights_LW, draw, (out_NX[mine], start))
+    parts = (rows + ROWS - 1) // ROWS
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            begin, end = part * ROWS, min(rows, (part + 1) * ROWS)
+            first, last = begin_N[begin], begin_N[end]
+            _find_slots(ids_PC[first:last], columns, store.slot_R, slots_PC[first:last])
+            _pool((slots_PC, begin_N[begin:]), how, store.weights_LW, draw, (out_NX[begin:end], start))
+            part = turn(turns, parts)
 
 
 @kernel
@@ -229,10 +241,14 @@ def _sum_of(slot: int, sums: Sums, part: int) -> F32:
 
 
 @side_by_side
-def add_each(slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums) -> None:
+def add_each(turns: Turns, slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums) -> None:
     """Add every place's gradient to its row's sum, in the order of places; `grads` stand from a column on."""
-    for part in prange(len(sums.count_P8)):
-        _add_each(slots_NC, part_C, grads, sums, part)
+    parts = len(sums.count_P8)
+    for worker in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            _add_each(slots_NC, part_C, grads, sums, part)
+            part = turn(turns, parts)
 
 
 @kernel
@@ -249,13 +265,19 @@ def _add_each(slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums, pa
 
 
 @side_by_side
-def add_pooled(items: tuple[I64, I64, I64], how: int, grads: tuple[F32, int], sums: Sums, weights_LW: F32) -> None:
+def add_pooled(
+    turns: Turns, items: tuple[I64, I64, I64], how: int, grads: tuple[F32, int], sums: Sums, weights_LW: F32
+) -> None:
     """Add what the gradient of the combined items is for each; `items`: slots, where each sample's begin, parts."""
-    for part in prange(len(sums.count_P8)):
-        if how == MAX:
-            _add_largest(items, weights_LW, grads, sums, part)
-        else:
-            _add_shares(items, how, grads, sums, part)
+    parts = len(sums.count_P8)
+    for worker in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            if how == MAX:
+                _add_largest(items, weights_LW, grads, sums, part)
+            else:
+                _add_shares(items, how, grads, sums, part)
+            part = turn(turns, parts)
 
 
 @kernel
@@ -298,13 +320,17 @@ def _add_largest(items: tuple[I64, I64, I64], weights_LW: F32, grads: tuple[F32,
 
 
 @side_by_side
-def adagrad_rows(sums: Sums, store: Store, step: tuple[float, float, float]) -> None:
+def adagrad_rows(turns: Turns, sums: Sums, store: Store, step: tuple[float, float, float]) -> None:
     """Row-wise Adagrad with decay on touched rows.
 
     a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps)     (Duchi et al. 2011, one accumulator a row)
     """
-    for part in prange(len(sums.count_P8)):
-        _adagrad_rows(sums, store, step, part)
+    parts = len(sums.count_P8)
+    for worker in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            _adagrad_rows(sums, store, step, part)
+            part = turn(turns, parts)
 
 
 @kernel

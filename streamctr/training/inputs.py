@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamctr.hashing import MISSING_ID, U64
+from streamctr.layers.wide import in_rows
 from streamctr.models import InputShape, ModelInput, SequenceInput
 from streamctr.samples import History, SampleBatch
 from streamctr.schema import FeaturesConfig
@@ -37,7 +38,9 @@ class Looked(NamedTuple):
 
     def gradients(self, grads: Sequence[torch.Tensor]) -> list[RowGradients]:
         """What the gradients of the leaves are for table rows."""
-        return [RowGradients(places, grads[leaf].numpy(), start) for places, leaf, start in self.places]
+        of_leaves = [in_rows(grad) for grad in grads]
+        found = [(places, *of_leaves[leaf], start) for places, leaf, start in self.places]
+        return [RowGradients(places, grads_NX, column + start) for places, grads_NX, column, start in found]
 
 
 class _Pooled(NamedTuple):
@@ -65,7 +68,9 @@ class Inputs:
 
     def __init__(self, features: FeaturesConfig, shape: InputShape, table: FusedTable, rows: int) -> None:
         self._table, self._shape = table, shape
-        self._buffer_BX = torch.zeros(rows, -(-(shape.looked + shape.dense) // _ALIGNED) * _ALIGNED)
+        combined = sum(len(history.targets) for history in shape.sequences) * table.width
+        columns = -(-(shape.looked + shape.dense + combined) // _ALIGNED) * _ALIGNED
+        self._buffer_BX = torch.zeros(rows, columns)
         self.moments = Moments(defaults(features), np.array([n.standardise for n in features.number.values()], bool))
         self._ids, self._numbers = len(features.ids), len(features.number)
         self._vectors = tuple(features.vector.values())
@@ -103,14 +108,16 @@ class Inputs:
             )
             came = self._table.pool(items, pooled.columns, pooled.pool, out_NX, pooled.start)
             places.append((came, 0, pooled.start))
-        self._fill_dense(rows.numbers_NM, out_NX[:, looked : looked + self._shape.dense])
-        leaves, sequences = [x_BX[:, :looked].detach()], []
+        self._fill_dense(rows.numbers_NM, out_NX)
+        leaves, sequences, room_at = [x_BX[:, :looked].detach()], [], looked + self._shape.dense
         for place, targets, columns in self._sequences:
             keys_PC, length_N = rows.histories[place].ids_PC, rows.histories[place].length
-            keys_PD = torch.empty(len(keys_PC), len(targets) * self._table.width)
-            root_BD, length_B = torch.zeros(size, keys_PD.shape[1]), torch.zeros(size, dtype=torch.int32)
-            length_B.numpy()[:n] = length_N
-            sequences.append(SequenceInput(keys_PD, length_B, root_BD))
+            width = len(targets) * self._table.width
+            keys_PD, root_BD = torch.empty(len(keys_PC), width), torch.empty(size, width)
+            length_B = torch.zeros(size, dtype=torch.int32)
+            length_B.numpy()[:n], root_BD[n:] = length_N, 0.0
+            sequences.append(SequenceInput(keys_PD, length_B, root_BD, x_BX[:, room_at : room_at + width]))
+            room_at += width
             roots = np.ascontiguousarray(ids_NF[:, targets])
             for ids_PC, leaf_PD in ((keys_PC, keys_PD), (roots, root_BD)):
                 came = self._table.look(ids_PC, columns, leaf_PD.numpy())
@@ -119,16 +126,14 @@ class Inputs:
         dense_BM = x_BX[:, looked : looked + self._shape.dense]
         return Looked(ModelInput(leaves[0], dense_BM, tuple(sequences)), leaves, places)
 
-    def _fill_dense(self, numbers_NM: NDArray[np.float32], out_NM: NDArray[np.float32]) -> None:
+    def _fill_dense(self, numbers_NM: NDArray[np.float32], out_NX: NDArray[np.float32]) -> None:
         """Numbers, vectors, and the flags of both."""
-        parts = [self.moments.standardise(numbers_NM)]
+        at, flags_at = self._shape.looked, self._shape.looked + self._shape.numbers
+        self.moments.write(numbers_NM, out_NX, at, flags_at)
         if self._vectors:
-            parts.append(vectors(numbers_NM[:, self._numbers :], self._vectors))
-        at = 0
-        for side in zip(*parts, strict=True):
-            for part_NM in side:
-                out_NM[:, at : at + part_NM.shape[1]] = part_NM
-                at += part_NM.shape[1]
+            values_NX, missing_NV = vectors(numbers_NM[:, self._numbers :], self._vectors)
+            out_NX[:, at + self._numbers : flags_at] = values_NX
+            out_NX[:, flags_at + self._numbers : flags_at + self._shape.flags] = missing_NV
 
 
 def items_of(features: FeaturesConfig) -> list[float]:

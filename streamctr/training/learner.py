@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from streamctr import feedback
+from streamctr.cores import use_cores
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
-from streamctr.kernel import keep_memory, use_cores
-from streamctr.layers import HAS_BF16, Attention, Towers
+from streamctr.kernel import keep_memory
+from streamctr.layers import HAS_BF16, SumsGradients, Towers
 from streamctr.layers.dense import ROWS
 from streamctr.models import InputShape, build
 from streamctr.ports import Arrays
 from streamctr.samples import SampleBatch
 from streamctr.schema import Funnel
 from streamctr.tables import FusedTable
-from streamctr.training.config import Recipe
+from streamctr.training.config import Recipe, TrainingConfig
 from streamctr.training.inputs import Inputs, items_of
 from streamctr.training.optimizer import DenseOptimizer, finite
 
@@ -54,21 +55,30 @@ class Learner:
         width, init_std = recipe.model.rows(recipe.funnel, recipe.tables.width, recipe.tables.init_std)
         shape = InputShape.of(features, width)
         generator = torch.Generator().manual_seed(training.seed)
-        self._training = training
+        self._training, self._share_of_a_row = training, torch.tensor(1.0 / training.batch)
         self.block = training.batch
         """Rows that are scored at once."""
         self.model = build(recipe.model, shape, start_logits(recipe.funnel, training.base_rate), generator)
-        for module in self.model.modules():
-            if isinstance(module, Towers | Attention):
-                module.parts = training.threads
-            if isinstance(module, Towers):
-                module.bf16 = training.precision == "bf16"
         self.table = FusedTable(recipe.tables, features.tables, width, init_std, training.seed)
         self.table.share_out(training.threads, items_of(features))
         self._inputs = Inputs(features, shape, self.table, padded(training.batch))
         self.moments = self._inputs.moments
         self._parameters = dict(self.model.named_parameters())
         self._optimizer = DenseOptimizer(training, self._parameters)
+        self._asked = self._share_gradients(training)
+
+    def _share_gradients(self, training: TrainingConfig) -> dict[str, torch.Tensor]:
+        """Let layers that can, add their gradients to the optimiser's; what autograd is asked of, by name."""
+        asked, places = dict(self._parameters), self._optimizer.places
+        for name, module in self.model.named_modules():
+            if isinstance(module, Towers):
+                module.bf16 = training.precision == "bf16"
+            if isinstance(module, SumsGradients):
+                names = [f"{name}.{parameter}".removeprefix(".") for parameter, _ in module.named_parameters()]
+                module.sums_into(self._optimizer.grads_QN, places[names[0]].start)
+                for other in names[1:]:
+                    del asked[other]
+        return asked
 
     def score(self, rows: SampleBatch) -> NDArray[np.float32]:
         """Conditional logits (N, S) with the weights of this moment; changes nothing.
@@ -89,20 +99,24 @@ class Learner:
         Returns:
             Whether the loss and all gradients were finite; where not, nothing was changed.
         """
-        looked = self._inputs.look(rows)
+        looked, optimizer = self._inputs.look(rows), self._optimizer
         for leaf in looked.leaves:
             leaf.requires_grad_(True)
         targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label, rows.weight)
-        loss = self.model.loss(self.model(looked.x), targets) / self._training.batch
-        parameters = list(self._parameters.values())
-        grads = torch.autograd.grad(loss, [*parameters, *looked.leaves])
-        dense, of_rows = grads[: len(parameters)], [grad.contiguous() for grad in grads[len(parameters) :]]
-        good = math.isfinite(loss.item()) and self._optimizer.take(dense)
-        if not (good and all(finite(grad.numpy(), _BELOW, self._training.threads) for grad in of_rows)):
+        loss = self.model.loss(self.model(looked.x), targets)
+        asked = [*self._asked.values(), *looked.leaves]
+        grads = torch.autograd.grad(loss, asked, self._share_of_a_row, allow_unused=True)
+        for name, grad in zip(self._asked, grads, strict=False):
+            if grad is not None:
+                optimizer.grads_QN[0, optimizer.places[name]] = grad.numpy().reshape(-1)
+        of_rows = looked.gradients(grads[len(self._asked) :])
+        arrays = {id(of.grads_NX): of.grads_NX for of in of_rows}.values()
+        if not (math.isfinite(loss.item()) and optimizer.finite() and all(finite(g, _BELOW) for g in arrays)):
+            optimizer.drop()
             return False
-        self._optimizer.step()
+        optimizer.step()
         self.table.admit([places for places, _, _ in looked.places])
-        self.table.update(looked.gradients(of_rows))
+        self.table.update(of_rows)
         return True
 
     def weights_sha256(self) -> str:

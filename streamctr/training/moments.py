@@ -35,6 +35,7 @@ class Moments:
         self._count_M = np.zeros(len(defaults_M), np.float64)
         self._mean_M = np.zeros(len(defaults_M), np.float64)
         self._m2_M = np.zeros(len(defaults_M), np.float64)
+        self._by: tuple[F64, F64, F64] | None = None
 
     def update(self, numbers_NM: NDArray[np.float32]) -> None:
         """Take in a block (Chan et al. 1979: means and sums of squares of two parts merged).
@@ -52,18 +53,25 @@ class Moments:
         self._m2_M = self._m2_M + m2_M + delta_M**2 * (self._count_M * count_M / total_M)
         self._mean_M = self._mean_M + delta_M * (count_M / total_M)
         self._count_M = self._count_M + count_M
+        self._by = None
 
-    def standardise(self, numbers_NM: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def standardise(self, numbers_NM: F32) -> tuple[F32, F32]:
         """Standardised numbers and flags of the missing ones, both (N, M); columns behind them are left out.
 
         The variance is (M2 + 1) / (n + 1): one prior observation of variance 1.
         """
-        mean_M = np.where(self._moved_M, self._mean_M, 0.0)
-        deviation_M = np.where(self._moved_M, np.sqrt((self._m2_M + 1.0) / (self._count_M + 1.0)), 1.0)
-        shape = len(numbers_NM), len(self._defaults_M)
-        out_NM, missing_NM = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        standardise(numbers_NM, (self._defaults_M, mean_M, deviation_M), out_NM, missing_NM)
-        return out_NM, missing_NM
+        columns = len(self._defaults_M)
+        both_NM = np.empty((len(numbers_NM), 2 * columns), np.float32)
+        self.write(numbers_NM, both_NM, 0, columns)
+        return both_NM[:, :columns], both_NM[:, columns:]
+
+    def write(self, numbers_NM: F32, out_NX: F32, at: int, flags_at: int) -> None:
+        """The same, each written into columns of a matrix from one on."""
+        if self._by is None:
+            mean_M = np.where(self._moved_M, self._mean_M, 0.0)
+            deviation_M = np.where(self._moved_M, np.sqrt((self._m2_M + 1.0) / (self._count_M + 1.0)), 1.0)
+            self._by = self._defaults_M, mean_M, deviation_M
+        standardise(numbers_NM, self._by, out_NX, at, flags_at)
 
     def state(self) -> Arrays:
         """Counts, means and sums of squared deviations."""
@@ -72,18 +80,19 @@ class Moments:
     def restore(self, arrays: Arrays) -> None:
         """Go on from `state`."""
         self._count_M, self._mean_M, self._m2_M = (arrays[name].copy() for name in ("count", "mean", "m2"))
+        self._by = None
 
 
 @kernel
-def standardise(numbers_NM: F32, by: tuple[F64, F64, F64], out_NM: F32, missing_NM: F32) -> None:
+def standardise(numbers_NM: F32, by: tuple[F64, F64, F64], out_NX: F32, at: int, flags_at: int) -> None:
     """(value - mean) / deviation, the default where a value is missing, and flags of those."""
     defaults_M, mean_M, deviation_M = by
-    for n in range(len(out_NM)):
+    for n in range(len(numbers_NM)):
         for m in range(len(defaults_M)):
             known = np.isfinite(numbers_NM[n, m])
             value = np.float64(numbers_NM[n, m]) if known else defaults_M[m]
-            out_NM[n, m] = (value - mean_M[m]) / deviation_M[m]
-            missing_NM[n, m] = 0.0 if known else 1.0
+            out_NX[n, at + m] = (value - mean_M[m]) / deviation_M[m]
+            out_NX[n, flags_at + m] = 0.0 if known else 1.0
 
 
 def vectors(numbers_NX: NDArray[np.float32], sizes_V: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,6 +1,8 @@
-"""Optimisers of the dense parameters, with state that is named arrays. Legend: P numbers of a parameter."""
+"""Optimisers of the dense parameters, with state that is named arrays.
 
-from collections.abc import Mapping, Sequence
+Legend: N numbers of all parameters, Q parts of a batch, W workers of a loop."""
+
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -9,11 +11,15 @@ import torch
 from numba import prange
 from numpy.typing import NDArray
 
-from streamctr.kernel import kernel, side_by_side
+from streamctr.cores import MOST_CORES, Turns, side_by_side, turn
+from streamctr.kernel import kernel
 from streamctr.ports import Arrays
 from streamctr.training.config import TrainingConfig
 
 F32 = NDArray[np.float32]
+
+AT_ONCE: Final = 1 << 14
+"""Numbers that a core steps at a time."""
 
 
 class DenseOptimizer:
@@ -23,111 +29,141 @@ class DenseOptimizer:
     """
 
     def __init__(self, config: TrainingConfig, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        self._config, self._parts = config, config.threads
-        self._all_P = np.concatenate([p.detach().numpy().reshape(-1) for p in parameters.values()])
+        self._config = config
+        self._all_N = np.concatenate([p.detach().numpy().reshape(-1) for p in parameters.values()])
         ends = np.cumsum([parameter.numel() for parameter in parameters.values()]).tolist()
-        self._places = dict(zip(parameters, (slice(*span) for span in pairwise([0, *ends])), strict=True))
+        self.places = dict(zip(parameters, (slice(*span) for span in pairwise([0, *ends])), strict=True))
+        """Where each parameter stands."""
         for name, parameter in parameters.items():
-            parameter.data = torch.from_numpy(self._all_P[self._places[name]]).view(parameter.shape)
+            parameter.data = torch.from_numpy(self._all_N[self.places[name]]).view(parameter.shape)
         moments = ("first", "second") if config.optimizer == "adam" else ("second",)
-        self._moments = {moment: np.zeros_like(self._all_P) for moment in moments}
-        self._grads_P = np.empty_like(self._all_P)
+        self._moments = {moment: np.zeros_like(self._all_N) for moment in moments}
+        self.grads_QN = np.zeros((config.threads, len(self._all_N)), np.float32)
+        """Gradients, each the sum of a column: zeros but between a backward and the step."""
         self._steps = 0
 
-    def take(self, grads: Sequence[torch.Tensor]) -> bool:
-        """Gradients of all parameters, in their order; whether they are finite, and small enough for a step."""
-        np.concatenate([grad.numpy().reshape(-1) for grad in grads], out=self._grads_P)
-        return finite(self._grads_P, _BELOW, self._parts)
+    def finite(self) -> bool:
+        """Whether all gradients are finite, and small enough for a step."""
+        return finite(self.grads_QN, _BELOW)
 
     def step(self) -> None:
-        """Move the parameters against the gradients that were taken last."""
+        """Move the parameters against the gradients, and clear these."""
         self._steps += 1
         config, second = self._config, self._moments["second"]
         if config.optimizer == "adam":
             # m / (1 - b1^t) and v / (1 - b2^t) as one rate and one scale of the step.
             rate, scale = config.lr / (1.0 - 0.9**self._steps), 1.0 / np.sqrt(1.0 - 0.999**self._steps)
-            by = np.float32(rate), np.float32(scale)
-            adam(self._all_P, self._grads_P, self._moments["first"], second, by, self._parts)
+            adam(self._all_N, self.grads_QN, self._moments["first"], second, (np.float32(rate), np.float32(scale)))
         else:
-            by = np.float32(config.lr), np.float32(config.decay)
-            adagrad(self._all_P, self._grads_P, second, by, self._parts)
+            adagrad(self._all_N, self.grads_QN, second, (np.float32(config.lr), np.float32(config.decay)))
+
+    def drop(self) -> None:
+        """Clear the gradients without a step."""
+        self.grads_QN[...] = 0.0
 
     def state(self) -> Arrays:
         """Number of steps, and the running moments of every parameter."""
         parts = {
-            f"{m}.{name}": all_P[place] for m, all_P in self._moments.items() for name, place in self._places.items()
+            f"{m}.{name}": all_N[place] for m, all_N in self._moments.items() for name, place in self.places.items()
         }
         return {"steps": np.array([self._steps]), **parts}
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from `state`."""
         self._steps = int(arrays["steps"][0])
-        for m, all_P in self._moments.items():
-            for name, place in self._places.items():
-                all_P[place] = arrays[f"{m}.{name}"]
+        for m, all_N in self._moments.items():
+            for name, place in self.places.items():
+                all_N[place] = arrays[f"{m}.{name}"]
 
 
 _BELOW: Final = 60
 """A gradient from 2^60 on: a sum of its squares might overflow, and stop a parameter for good."""
 
 
-def finite(grad: F32, below: int, parts: int) -> bool:
+def finite(grad: F32, below: int) -> bool:
     """Whether every number of a contiguous gradient is finite, and smaller than 2^`below`."""
-    largest = np.zeros((parts, 16), np.int32)
-    exponents(grad.reshape(-1).view(np.int32), largest)
-    return bool((largest < below + 127 << 23).all())
+    largest_W16 = np.zeros((MOST_CORES, 16), np.int32)
+    exponents(grad.reshape(-1).view(np.int32), largest_W16)
+    return bool(largest_W16[:, 0].max() < below + 127 << 23)
 
 
 @side_by_side
-def exponents(bits_P: NDArray[np.int32], largest: NDArray[np.int32]) -> None:
-    """Of each part, the largest exponent field of float32 numbers, given as integers; all ones: not finite."""
-    parts = len(largest)
-    for part in prange(parts):
-        largest[part, 0] = _exponent(bits_P[len(bits_P) * part // parts : len(bits_P) * (part + 1) // parts])
+def exponents(turns: Turns, bits_N: NDArray[np.int32], largest_W16: NDArray[np.int32]) -> None:
+    """By worker, the largest exponent field of float32 numbers, given as integers; all ones: not finite."""
+    parts = (len(bits_N) + AT_ONCE - 1) // AT_ONCE
+    for worker in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            found = _exponent(bits_N[part * AT_ONCE : (part + 1) * AT_ONCE])
+            largest_W16[worker, 0] = max(largest_W16[worker, 0], found)
+            part = turn(turns, parts)
 
 
 @kernel
-def _exponent(bits_P: NDArray[np.int32]) -> int:
+def _exponent(bits_N: NDArray[np.int32]) -> int:
     largest = np.int32(0)
-    for p in range(len(bits_P)):
-        largest = max(largest, bits_P[p] & np.int32(0x7F800000))
+    for n in range(len(bits_N)):
+        largest = max(largest, bits_N[n] & np.int32(0x7F800000))
     return int(largest)
 
 
 @side_by_side
 def adam(
-    parameter_P: F32, grad_P: F32, first_P: F32, second_P: F32, by: tuple[np.float32, np.float32], parts: int
+    turns: Turns, all_N: F32, grads_QN: F32, first_N: F32, second_N: F32, by: tuple[np.float32, np.float32]
 ) -> None:
-    """m <- .9 m + .1 g;  v <- .999 v + .001 g^2;  w <- w - rate m / (scale sqrt(v) + 1e-8)."""
-    for part in prange(parts):
-        mine = slice(len(parameter_P) * part // parts, len(parameter_P) * (part + 1) // parts)
-        _adam(parameter_P[mine], grad_P[mine], first_P[mine], second_P[mine], by)
+    """m <- .9 m + .1 g;  v <- .999 v + .001 g^2;  w <- w - rate m / (scale sqrt(v) + 1e-8);  g <- 0."""
+    parts = (len(all_N) + AT_ONCE - 1) // AT_ONCE
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            begin, end = part * AT_ONCE, min(len(all_N), (part + 1) * AT_ONCE)
+            _add_up(grads_QN, begin, end)
+            _adam(all_N[begin:end], grads_QN[0, begin:end], first_N[begin:end], second_N[begin:end], by)
+            part = turn(turns, parts)
 
 
 @kernel
-def _adam(parameter_P: F32, grad_P: F32, first_P: F32, second_P: F32, by: tuple[np.float32, np.float32]) -> None:
+def _add_up(grads_QN: F32, begin: int, end: int) -> None:
+    """The first row becomes the sum of all; the others are cleared."""
+    sum_N = grads_QN[0, begin:end]
+    for q in range(1, len(grads_QN)):
+        grad_N = grads_QN[q, begin:end]
+        for n in range(len(grad_N)):
+            sum_N[n] += grad_N[n]
+            grad_N[n] = 0.0
+
+
+@kernel
+def _adam(all_N: F32, grad_N: F32, first_N: F32, second_N: F32, by: tuple[np.float32, np.float32]) -> None:
     keep1, add1 = np.float32(0.9), np.float32(1.0 - 0.9)
     keep2, add2 = np.float32(0.999), np.float32(1.0 - 0.999)
     eps = np.float32(1e-8)
     rate, scale = by
-    for p in range(len(parameter_P)):
-        first_P[p] = keep1 * first_P[p] + add1 * grad_P[p]
-        second_P[p] = keep2 * second_P[p] + add2 * grad_P[p] * grad_P[p]
-        parameter_P[p] -= rate * first_P[p] / (scale * np.sqrt(second_P[p]) + eps)
+    for n in range(len(all_N)):
+        first_N[n] = keep1 * first_N[n] + add1 * grad_N[n]
+        second_N[n] = keep2 * second_N[n] + add2 * grad_N[n] * grad_N[n]
+        all_N[n] -= rate * first_N[n] / (scale * np.sqrt(second_N[n]) + eps)
+        grad_N[n] = 0.0
 
 
 @side_by_side
-def adagrad(parameter_P: F32, grad_P: F32, second_P: F32, by: tuple[np.float32, np.float32], parts: int) -> None:
-    """a <- decay a + g^2;  w <- w - lr g / (sqrt(a) + 1e-10)     (Duchi et al. 2011, with a decay)."""
-    for part in prange(parts):
-        mine = slice(len(parameter_P) * part // parts, len(parameter_P) * (part + 1) // parts)
-        _adagrad(parameter_P[mine], grad_P[mine], second_P[mine], by)
+def adagrad(turns: Turns, all_N: F32, grads_QN: F32, second_N: F32, by: tuple[np.float32, np.float32]) -> None:
+    """a <- decay a + g^2;  w <- w - lr g / (sqrt(a) + 1e-10);  g <- 0     (Duchi et al. 2011, with a decay)."""
+    parts = (len(all_N) + AT_ONCE - 1) // AT_ONCE
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            begin, end = part * AT_ONCE, min(len(all_N), (part + 1) * AT_ONCE)
+            _add_up(grads_QN, begin, end)
+            _adagrad(all_N[begin:end], grads_QN[0, begin:end], second_N[begin:end], by)
+            part = turn(turns, parts)
 
 
 @kernel
-def _adagrad(parameter_P: F32, grad_P: F32, second_P: F32, by: tuple[np.float32, np.float32]) -> None:
+def _adagrad(all_N: F32, grad_N: F32, second_N: F32, by: tuple[np.float32, np.float32]) -> None:
     eps = np.float32(1e-10)
     lr, decay = by
-    for p in range(len(parameter_P)):
-        second_P[p] = decay * second_P[p] + grad_P[p] * grad_P[p]
-        parameter_P[p] -= lr * grad_P[p] / (np.sqrt(second_P[p]) + eps)
+    for n in range(len(all_N)):
+        second_N[n] = decay * second_N[n] + grad_N[n] * grad_N[n]
+        all_N[n] -= lr * grad_N[n] / (np.sqrt(second_N[n]) + eps)
+        grad_N[n] = 0.0

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamctr import kernel
+from streamctr import cores
 from streamctr.errors import ConfigError, NonFiniteError
 from streamctr.layers import HAS_BF16
 from streamctr.models import EsmmConfig, LrConfig
@@ -56,9 +56,9 @@ WIDE = RICH.model_copy(
 @pytest.fixture(autouse=True, scope="module")
 def one_core() -> Iterator[None]:
     """Many small steps are quicker so where others work too; the parts stay."""
-    there, kernel._cores.there = kernel._cores.there, 1
+    there, cores._cores.there = cores._cores.there, 1
     yield
-    kernel._cores.there = there
+    cores._cores.there = there
 
 
 class Tally:
@@ -430,12 +430,12 @@ def test_bf16_is_refused_where_the_cpu_or_torch_has_none(
 def test_a_gradient_that_is_not_finite_or_too_large_is_noticed(bad: float) -> None:
     for parts in (1, 2, 3, 64):
         grads = np.array([[1.0, -(2.0**39)], [0.0, 5.0]], np.float32)
-        assert finite(grads, 40, parts)
-        assert finite(grads[:0], 40, parts)
+        assert finite(grads, 40)
+        assert finite(grads[:0], 40)
         for place in ((0, 0), (1, 0), (1, 1)):
             grads[:] = 1.0
             grads[place] = bad
-            assert not finite(grads, 40, parts)
+            assert not finite(grads, 40)
 
 
 def test_what_a_batch_left_behind_does_not_matter_to_the_next() -> None:
