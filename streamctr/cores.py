@@ -6,6 +6,7 @@ for nobody, and what the other thread leaves idle is taken at once.
 """
 
 import ctypes
+import threading
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -27,32 +28,41 @@ I64 = NDArray[np.int64]
 _config: Any = numba.config
 MOST_CORES: Final[int] = _config.NUMBA_NUM_THREADS
 """That a loop can have."""
-_NEXT, _ALL, _LENT = 0, 8, 9
+_NEXT, _ALL, _LENT, _LOCK, _PARTS = 0, 8, 9, 16, 24
 _HELD, _ASKED = 0, 8
 """Places of numbers that several threads write: a cache line apart."""
 _POLL_US: Final = 20
+_MOST_PARTS: Final = 64
 
 
 class Turns(NamedTuple):
     """Who works on a loop, and which part is next."""
 
     workers: int
-    loop_16: I64
-    """The next part, and whether all are taken."""
+    loop_L: I64
+    """The next part, whether all are taken, and of each how much is done and whether somebody works on it."""
     core_16: I64
     """How often the core that is lent is held, and whether it is asked for."""
 
 
 class _Cores:
-    """How many cores loops over parts may have, and the one that is lent: how often it is held, and asked for."""
+    """How many cores loops over parts have, and the one that is lent: how often it is held, and asked for."""
 
     there: int = MOST_CORES
-    wanted: int = 1
+    most: int = 1
+    shared: bool = False
+    """Whether that is all there are, so that another thread needs one of them."""
     lent: I64 = np.zeros(16, np.int64)
     taken: bool = False
 
 
-_cores = _Cores()
+class _Thread(threading.local):
+    """How many cores numba has been told that loops of this thread have."""
+
+    cores: int = 0
+
+
+_cores, _thread = _Cores(), _Thread()
 
 
 def _sleeping() -> Any:
@@ -96,14 +106,52 @@ def _hold(core_16: I64) -> bool:
 @kernel
 def turn(turns: Turns, parts: int) -> int:
     """The next part that nobody took, or `parts`: none is left, or the loop's only worker could be two by now."""
-    loop, core = turns.loop_16, turns.core_16
-    if turns.workers == 1 and loop[_LENT] > 0 and _add(core, _HELD, 0) == 0:
+    loop = turns.loop_L
+    if _too_few(turns):
         return parts
     part = _add(loop, _NEXT, 1)
     if part < parts:
         return part
     loop[_ALL] = 1
     return parts
+
+
+@kernel
+def _too_few(turns: Turns) -> bool:
+    """Whether the loop's only worker was left alone by somebody who waits by now."""
+    return bool(turns.workers == 1 and turns.loop_L[_LENT] > 0 and _add(turns.core_16, _HELD, 0) == 0)
+
+
+@kernel
+def piece(turns: Turns, parts: int) -> tuple[int, int]:
+    """The next piece of a part that nobody works on, of those with the fewest done; or `parts`, and nothing.
+
+    Whoever did it says so by `done`. So the pieces of a part go in order, and parts end together.
+    """
+    loop, least = turns.loop_L, parts
+    if _too_few(turns):
+        return parts, 0
+    while _add(loop, _LOCK, 1) != 0:
+        _add(loop, _LOCK, -1)
+    for part in range(parts):
+        state = loop[_PARTS + part]
+        if state >= 0 and (least == parts or state < loop[_PARTS + least]):
+            least = part
+    count = 0
+    if least < parts:
+        count = loop[_PARTS + least]
+        loop[_PARTS + least] = -1 - count
+    else:
+        loop[_ALL] = 1
+    _add(loop, _LOCK, -1)
+    return least, count
+
+
+@kernel
+def done(turns: Turns, part: int, last: bool) -> None:
+    """A piece of a part is done; the `last` one: there are no more."""
+    if not last:
+        _add(turns.loop_L, _PARTS + part, -2 * turns.loop_L[_PARTS + part])
 
 
 @kernel
@@ -119,23 +167,25 @@ def side_by_side(function: Callable[Concatenate[Turns, P], R]) -> Callable[P, R]
     loop: Any = compiled(function, parallel=True)
 
     @wraps(function)
-    def run(*arguments: P.args, **named: P.kwargs) -> None:
-        own, most = np.zeros(16, np.int64), min(_cores.wanted, _cores.there)
-        shares = most == _cores.there > 1
+    def run(*arguments: P.args) -> None:
+        own, most, core_16 = np.zeros(_PARTS + _MOST_PARTS, np.int64), _cores.most, _cores.lent
         while not own[_ALL]:
-            lent = shares and (_cores.lent[_ASKED] > 0 or not _hold(_cores.lent))
+            lent = _cores.shared and (core_16[_ASKED] > 0 or not _hold(core_16))
             own[_LENT], workers = lent, most - lent
-            numba.set_num_threads(workers)
-            loop(Turns(workers, own, _cores.lent), *arguments, **named)
-            if shares and not lent:
-                _let_go(_cores.lent)
+            if _thread.cores != workers:
+                numba.set_num_threads(workers)
+                _thread.cores = workers
+            loop(Turns(workers, own, core_16), *arguments)
+            if _cores.shared and not lent:
+                _let_go(core_16)
 
     return cast(Callable[P, R], run)
 
 
 def use_cores(most: int) -> None:
     """Let loops over parts have so many cores, where there are as many."""
-    _cores.wanted = most
+    _cores.most = min(most, _cores.there)
+    _cores.shared = _cores.most == _cores.there > 1
 
 
 def take_core() -> None:

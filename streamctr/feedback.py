@@ -6,13 +6,14 @@ Legend: N rows, K stages with the root, S = K - 1 stages behind it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from streamctr.errors import ConfigError
+from streamctr.kernel import kernel
 from streamctr.models import Targets
 from streamctr.samples import ABSENT, LATE, OBSERVED
 from streamctr.schema import Funnel
@@ -20,7 +21,7 @@ from streamctr.schema import Funnel
 MethodName = Literal["cross_entropy"]
 
 U8 = NDArray[np.uint8]
-Weighed = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class Method:
 
     trains_on: int
     """Bits of `says` that train a stage's conditional head; `absent` trains entire-space heads under every method."""
-    weigh: "Callable[[U8, U8], Weighed]"
-    """Labels, and the weights of conditional and entire-space heads, from `says` and `label`; all (N, S)."""
+    weigh: "Callable[[U8, U8, F32, F32], None]"
+    """Writes labels, and the weights of conditional and entire-space heads, (3, N, S), from `says` and `label`, (N, K),
+    and the weights of the rows: a kernel."""
     observe_ms: int | None
 
 
@@ -42,9 +44,9 @@ def trains(name: MethodName, says_NK: U8, entire_space: bool) -> NDArray[np.bool
 
 def targets(name: MethodName, says_NK: U8, label_NK: U8, weight_N: NDArray[np.float32]) -> Targets:
     """Labels of every head, and their weights by the method times those of the rows."""
-    labels_NS, given_NS, entire_NS = METHODS[name].weigh(says_NK[:, 1:], label_NK[:, 1:])
-    weighed = labels_NS.astype(np.float32), given_NS * weight_N[:, None], entire_NS * weight_N[:, None]
-    return Targets(*map(torch.from_numpy, weighed))
+    out_3NS = np.empty((3, len(says_NK), says_NK.shape[1] - 1), np.float32)
+    METHODS[name].weigh(says_NK, label_NK, weight_N, out_3NS)
+    return Targets(*torch.from_numpy(out_3NS))
 
 
 def check(name: MethodName, funnel: Funnel) -> None:
@@ -62,11 +64,15 @@ def check(name: MethodName, funnel: Funnel) -> None:
             )
 
 
-def _cross_entropy(says_NS: U8, label_NS: U8) -> Weighed:
+@kernel
+def _cross_entropy(says_NK: U8, label_NK: U8, weight_N: F32, out_3NS: F32) -> None:
     """Every label as it is said, with weight 1."""
-    given = (says_NS & (OBSERVED | LATE)) != 0
-    entire = given | ((says_NS & ABSENT) != 0)
-    return label_NS, given, entire
+    for n in range(len(says_NK)):
+        for stage in range(out_3NS.shape[2]):
+            says, weight = says_NK[n, 1 + stage], weight_N[n]
+            out_3NS[0, n, stage] = label_NK[n, 1 + stage]
+            out_3NS[1, n, stage] = weight if says & (OBSERVED | LATE) else 0.0
+            out_3NS[2, n, stage] = weight if says & (OBSERVED | LATE | ABSENT) else 0.0
 
 
 METHODS: Final[dict[MethodName, Method]] = {

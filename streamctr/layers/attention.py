@@ -12,7 +12,7 @@ from numba import prange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from streamctr.cores import Turns, side_by_side, turn
+from streamctr.cores import Turns, done, piece, side_by_side, turn
 from streamctr.kernel import inlined, kernel
 from streamctr.layers.blas import HAS_FP32, Room, add_turned_times, alone, sgemm, times, times_turned
 from streamctr.layers.sums import Sums, SumsGradients
@@ -240,17 +240,24 @@ def unweigh(
     of_keys_PD, of_root_BD, starts, grads_QN = out
     parts, rows = len(grads_QN), len(behaviours.root_BD)
     for _ in prange(turns.workers):
-        part = turn(turns, parts)
+        part, place = piece(turns, parts)
         while part < parts:
-            own, end = _own(room, part), rows * (part + 1) // parts
-            own.of_root_HD[:] = np.float32(0.0)
-            own.of_pair_HX[:] = np.float32(0.0)
-            for begin in range(rows * part // parts, end, AT_ONCE):
-                span = begin, min(begin + AT_ONCE, end)
-                _unweigh(behaviours, unit, known, (of_keys_PD, of_root_BD, grads_QN[part, starts[2] :]), span, own)
-                _unroot(behaviours.root_BD, unit, (of_root_BD, grads_QN[part, starts[1] :]), span, own)
-            _unfactor(own, grads_QN[part, starts[0] :])
-            part = turn(turns, parts)
+            own, begin, end = _own(room, part), rows * part // parts + place * AT_ONCE, rows * (part + 1) // parts
+            span, last = (begin, min(begin + AT_ONCE, end)), begin + AT_ONCE >= end
+            if place == 0:
+                _clear(own)
+            _unweigh(behaviours, unit, known, (of_keys_PD, of_root_BD, grads_QN[part, starts[2] :]), span, own)
+            _unroot(behaviours.root_BD, unit, (of_root_BD, grads_QN[part, starts[1] :]), span, own)
+            if last:
+                _unfactor(own, grads_QN[part, starts[0] :])
+            done(turns, part, last)
+            part, place = piece(turns, parts)
+
+
+@kernel
+def _clear(own: Own) -> None:
+    own.of_root_HD[:] = np.float32(0.0)
+    own.of_pair_HX[:] = np.float32(0.0)
 
 
 @kernel

@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from streamctr.cores import Turns, side_by_side, turn
+from streamctr.cores import Turns, done, piece, side_by_side, turn
 from streamctr.kernel import inlined, kernel
 from streamctr.layers.blas import Room, add_turned_times, alone, bgemm, sgemm, times, times_turned
 
@@ -127,14 +127,16 @@ def backward(
     x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX, sizes_P6, factors_P2 = own
     parts, rows = len(grads_QN), len(x_BX)
     for _ in prange(turns.workers):
-        part = turn(turns, parts)
+        part, place = piece(turns, parts)
         while part < parts:
             mine = Scratch(x_PRX[part], grad_PRX[part], first_PRX[part], upper_PRX[part], lower_PRX[part])
             begin, end = _of_part(rows, part, parts)
-            given = x_BX, grad_BS, outs, of_x_BX, begin, end
-            room = Room(sizes_P6[part], factors_P2[part])
-            _backward(given, (weights, last), (starts, grads_QN[part]), rounded, mine, room)
-            part = turn(turns, parts)
+            start, stop = begin + place * ROWS, min(end, begin + (place + 1) * ROWS)
+            if start < stop:
+                given, room = (x_BX, grad_BS, outs, of_x_BX, start, stop), Room(sizes_P6[part], factors_P2[part])
+                _backward(given, (weights, last), (starts, grads_QN[part]), rounded, mine, room)
+            done(turns, part, stop >= end)
+            part, place = piece(turns, parts)
 
 
 @kernel
@@ -146,35 +148,33 @@ def _backward(
     own: Scratch,
     room: Room,
 ) -> None:
-    x_BX, grad_BS, outs, of_x_BX, begin, end = given
+    x_BX, grad_BS, outs, of_x_BX, start, stop = given
     weights, last = net
     starts, sums_N = sums
     towers, layers = len(last), len(weights)
     of_biases, of_last, of_bias = starts[layers:], starts[2 * layers :], starts[2 * layers + towers :]
     deeper, width = (layers - 1) // towers, weights[0].shape[0] // towers
     alone()
-    for start in range(begin, end, ROWS):
-        stop = min(start + ROWS, end)
-        for tower in range(towers):
-            # gradients of a layer's output, from the top of the tower down, and where they stand
-            here, column = own.of_upper_RX if deeper > 0 else own.of_first_RX, 0 if deeper > 0 else tower * width
-            top, spare = outs[(tower + 1) * deeper], own.of_lower_RX
-            heads = sums_N[of_last[tower] : of_last[tower] + len(last[tower])], sums_N[of_bias[tower] :]
-            _unlogits((grad_BS[start:stop], tower), (top[start:stop], column), last[tower], heads, (here, column))
-            for place in range((tower + 1) * deeper, tower * deeper, -1):
-                lowest = place == tower * deeper + 1
-                below, left = outs[0 if lowest else place - 1], tower * width if lowest else 0
-                under = own.of_first_RX if lowest else spare
-                units, inputs = weights[place].shape
-                _mask(here, outs[place][start:stop], sums_N[of_biases[place] : of_biases[place] + units])
-                grad = here[: stop - start, :units], below[start:stop], left
-                under_RX = under[: stop - start, left : left + inputs]
-                _unproduct(grad, (weights[place], rounded[place]), sums_N[starts[place] :], under_RX, own, room)
-                here, spare = spare, here
-        units = len(weights[0])
-        _mask(own.of_first_RX, outs[0][start:stop], sums_N[of_biases[0] : of_biases[0] + units])
-        grad = own.of_first_RX[: stop - start, :units], x_BX[start:stop], 0
-        _unproduct(grad, (weights[0], rounded[0]), sums_N[starts[0] :], of_x_BX[start:stop, :], own, room)
+    for tower in range(towers):
+        # gradients of a layer's output, from the top of the tower down, and where they stand
+        here, column = own.of_upper_RX if deeper > 0 else own.of_first_RX, 0 if deeper > 0 else tower * width
+        top, spare = outs[(tower + 1) * deeper], own.of_lower_RX
+        heads = sums_N[of_last[tower] : of_last[tower] + len(last[tower])], sums_N[of_bias[tower] :]
+        _unlogits((grad_BS[start:stop], tower), (top[start:stop], column), last[tower], heads, (here, column))
+        for place in range((tower + 1) * deeper, tower * deeper, -1):
+            lowest = place == tower * deeper + 1
+            below, left = outs[0 if lowest else place - 1], tower * width if lowest else 0
+            under = own.of_first_RX if lowest else spare
+            units, inputs = weights[place].shape
+            _mask(here, outs[place][start:stop], sums_N[of_biases[place] : of_biases[place] + units])
+            grad = here[: stop - start, :units], below[start:stop], left
+            under_RX = under[: stop - start, left : left + inputs]
+            _unproduct(grad, (weights[place], rounded[place]), sums_N[starts[place] :], under_RX, own, room)
+            here, spare = spare, here
+    units = len(weights[0])
+    _mask(own.of_first_RX, outs[0][start:stop], sums_N[of_biases[0] : of_biases[0] + units])
+    grad = own.of_first_RX[: stop - start, :units], x_BX[start:stop], 0
+    _unproduct(grad, (weights[0], rounded[0]), sums_N[starts[0] :], of_x_BX[start:stop, :], own, room)
 
 
 @kernel

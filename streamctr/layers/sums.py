@@ -45,6 +45,7 @@ class SumsGradients(nn.Module):
         self.parts = 1
         """In how many parts a batch goes through, each for a core of its own."""
         self._sums: Sums | None = None
+        self._learned: list[Tensor] = []
         self._kept: Any = None
 
     def sums_into(self, grads_QN: F32, start: int) -> None:
@@ -54,10 +55,11 @@ class SumsGradients(nn.Module):
         finds none for it: who asks for nothing of a layer gets nothing.
         """
         self.parts, self._sums, self._kept = len(grads_QN), Sums(grads_QN, start, own=False), None
+        self._learned = [next(self.parameters())]
 
     def learned(self) -> list[Tensor]:
         """The parameters that autograd is to see."""
-        return list(self.parameters())[: None if self._sums is None else 1]
+        return self._learned or list(self.parameters())
 
     def kept(self, make: Callable[[Sums], Any]) -> Any:
         """What is made of the sums: anew for each call, or once where they stay."""

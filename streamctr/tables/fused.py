@@ -138,8 +138,11 @@ class FusedTable:
 
     def admit(self, looked: Sequence[Places]) -> None:
         """Let the rows of these places that nobody learned come to be: as a look gave them."""
+        before = self._learned
         for places in looked:
-            self._learned = kernels.admit(places.slots, self._store, self._draw, self._learned, self._initial)
+            self._learned = kernels.admit(places.slots, self._store, self._learned)
+        if self._learned > before:
+            kernels.draw_rows(self._store, self._draw, self._initial, before, self._learned)
 
     def update(self, gradients: Sequence[RowGradients]) -> None:
         """One row-wise Adagrad step on the touched rows, all of which must have been admitted.

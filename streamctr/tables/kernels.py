@@ -204,20 +204,36 @@ def _pool(items: tuple[I64, I64], how: int, weights_LW: F32, draw: Draw, out: tu
 
 
 @kernel
-def admit(slots_PC: I64, store: Store, draw: Draw, learned: int, initial: float) -> int:
-    """Let the rows that nobody learned come to be, in the order of places; how many are learned then."""
+def admit(slots_PC: I64, store: Store, learned: int) -> int:
+    """Give a slot to each row that nobody learned, in the order of places; how many are learned then."""
     for p in range(len(slots_PC)):
         for c in range(slots_PC.shape[1]):
             if slots_PC[p, c] < 0:
                 row = -1 - slots_PC[p, c]
                 if store.slot_R[row] == 0:
-                    draw_row(row, draw, store.weights_LW[learned])
-                    store.accumulator_L[learned] = initial
                     store.place_L[learned] = row
                     learned += 1
                     store.slot_R[row] = learned
                 slots_PC[p, c] = np.int64(store.slot_R[row]) - 1
     return learned
+
+
+@side_by_side
+def draw_rows(turns: Turns, store: Store, draw: Draw, initial: float, begin: int, end: int) -> None:
+    """Let the rows of new slots come to be, as a look gave them."""
+    parts = (end - begin + ROWS - 1) // ROWS
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            _draw_rows(store, draw, initial, begin + part * ROWS, min(end, begin + (part + 1) * ROWS))
+            part = turn(turns, parts)
+
+
+@kernel
+def _draw_rows(store: Store, draw: Draw, initial: float, begin: int, end: int) -> None:
+    for slot in range(begin, end):
+        draw_row(store.place_L[slot], draw, store.weights_LW[slot])
+        store.accumulator_L[slot] = initial
 
 
 @inlined

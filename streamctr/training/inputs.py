@@ -5,7 +5,7 @@ Legend: B rows, N of them samples, F ids, M numbers, P items or behaviours, C co
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ class Inputs:
         self._table, self._shape = table, shape
         combined = sum(len(history.targets) for history in shape.sequences) * table.width
         columns = -(-(shape.looked + shape.dense + combined) // _ALIGNED) * _ALIGNED
-        self._buffer_BX = torch.zeros(rows, columns)
+        self._array_BX = np.zeros((rows, columns), np.float32)
+        self._viewed: tuple[int, Any] = -1, None
         self.moments = Moments(defaults(features), np.array([n.standardise for n in features.number.values()], bool))
         self._ids, self._numbers = len(features.ids), len(features.number)
         self._vectors = tuple(features.vector.values())
@@ -94,12 +95,10 @@ class Inputs:
     def look(self, rows: SampleBatch, pad_to: int = 0) -> Looked:
         """The input of these rows, zero-padded to `pad_to` rows."""
         n, size = len(rows), max(len(rows), pad_to)
-        x_BX = self._buffer_BX[:size]
-        x_BX[n:].zero_()
-        out_NX = x_BX.numpy()[:n]
-        looked = self._shape.looked
-        ids_NF = rows.ids_NF[:, : self._ids]
-        places = [(self._table.look(ids_NF, self._columns, out_NX), 0, 0)]
+        leaf_BX, dense_BM, rooms = self._views(size)
+        out_NX = self._array_BX[:n]
+        self._array_BX[n:size] = 0.0
+        places = [(self._table.look(rows.ids_NF[:, : self._ids], self._columns, out_NX), 0, 0)]
         for pooled in self._pooled:
             items = (
                 _items(rows.ids_NF[:, pooled.of])
@@ -109,22 +108,26 @@ class Inputs:
             came = self._table.pool(items, pooled.columns, pooled.pool, out_NX, pooled.start)
             places.append((came, 0, pooled.start))
         self._fill_dense(rows.numbers_NM, out_NX)
-        leaves, sequences, room_at = [x_BX[:, :looked].detach()], [], looked + self._shape.dense
-        for place, targets, columns in self._sequences:
-            keys_PC, length_N = rows.histories[place].ids_PC, rows.histories[place].length
-            width = len(targets) * self._table.width
-            keys_PD, root_BD = torch.empty(len(keys_PC), width), torch.empty(size, width)
-            length_B = torch.zeros(size, dtype=torch.int32)
-            length_B.numpy()[:n], root_BD[n:] = length_N, 0.0
-            sequences.append(SequenceInput(keys_PD, length_B, root_BD, x_BX[:, room_at : room_at + width]))
-            room_at += width
-            roots = np.ascontiguousarray(ids_NF[:, targets])
-            for ids_PC, leaf_PD in ((keys_PC, keys_PD), (roots, root_BD)):
-                came = self._table.look(ids_PC, columns, leaf_PD.numpy())
-                places.append((came, len(leaves), 0))
-                leaves.append(leaf_PD)
-        dense_BM = x_BX[:, looked : looked + self._shape.dense]
-        return Looked(ModelInput(leaves[0], dense_BM, tuple(sequences)), leaves, places)
+        leaves, sequences = [leaf_BX], []
+        for (place, targets, columns), room_BD in zip(self._sequences, rooms, strict=True):
+            history, width = rows.histories[place], len(targets) * self._table.width
+            keys_PD, root_BD = np.empty((len(history.ids_PC), width), np.float32), np.empty((size, width), np.float32)
+            length_B = np.zeros(size, np.int32)
+            length_B[:n], root_BD[n:] = history.length, 0.0
+            for ids_PC, out_PD in ((history.ids_PC, keys_PD), (rows.ids_NF[:, targets], root_BD)):
+                places.append((self._table.look(ids_PC, columns, out_PD), len(leaves), 0))
+                leaves.append(torch.from_numpy(out_PD).requires_grad_())
+            sequences.append(SequenceInput(leaves[-2], torch.from_numpy(length_B), leaves[-1], room_BD))
+        return Looked(ModelInput(leaf_BX, dense_BM, tuple(sequences)), leaves, places)
+
+    def _views(self, size: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Of so many rows: what comes from tables, which wants a gradient; numbers; and room for what a model adds."""
+        if size != self._viewed[0]:
+            x_BX, looked, width = torch.from_numpy(self._array_BX[:size]), self._shape.looked, self._table.width
+            ends = list(accumulate((len(t) * width for _, t, _ in self._sequences), initial=looked + self._shape.dense))
+            leaf_BX, dense_BM = x_BX[:, :looked].requires_grad_(), x_BX[:, looked : ends[0]]
+            self._viewed = size, (leaf_BX, dense_BM, [x_BX[:, a:b] for a, b in pairwise(ends)])
+        return self._viewed[1]
 
     def _fill_dense(self, numbers_NM: NDArray[np.float32], out_NX: NDArray[np.float32]) -> None:
         """Numbers, vectors, and the flags of both."""

@@ -100,8 +100,6 @@ class Learner:
             Whether the loss and all gradients were finite; where not, nothing was changed.
         """
         looked, optimizer = self._inputs.look(rows), self._optimizer
-        for leaf in looked.leaves:
-            leaf.requires_grad_(True)
         targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label, rows.weight)
         loss = self.model.loss(self.model(looked.x), targets)
         asked = [*self._asked.values(), *looked.leaves]

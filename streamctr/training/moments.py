@@ -42,17 +42,7 @@ class Moments:
 
         Columns behind the M numbers, those of vectors, are not looked at.
         """
-        numbers_NM = numbers_NM[:, : len(self._defaults_M)]
-        known_NM = np.isfinite(numbers_NM)
-        values_NM = np.where(known_NM, numbers_NM, 0.0).astype(np.float64)
-        count_M = known_NM.sum(axis=0).astype(np.float64)
-        mean_M = values_NM.sum(axis=0) / np.maximum(count_M, 1.0)
-        m2_M = (np.where(known_NM, values_NM - mean_M, 0.0) ** 2).sum(axis=0)
-        total_M = np.maximum(self._count_M + count_M, 1.0)
-        delta_M = mean_M - self._mean_M
-        self._m2_M = self._m2_M + m2_M + delta_M**2 * (self._count_M * count_M / total_M)
-        self._mean_M = self._mean_M + delta_M * (count_M / total_M)
-        self._count_M = self._count_M + count_M
+        merge(numbers_NM, self._count_M, self._mean_M, self._m2_M, np.empty((3, len(self._mean_M)), np.float64))
         self._by = None
 
     def standardise(self, numbers_NM: F32) -> tuple[F32, F32]:
@@ -75,12 +65,35 @@ class Moments:
 
     def state(self) -> Arrays:
         """Counts, means and sums of squared deviations."""
-        return {"count": self._count_M, "mean": self._mean_M, "m2": self._m2_M}
+        return {"count": self._count_M.copy(), "mean": self._mean_M.copy(), "m2": self._m2_M.copy()}
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from `state`."""
         self._count_M, self._mean_M, self._m2_M = (arrays[name].copy() for name in ("count", "mean", "m2"))
         self._by = None
+
+
+@kernel
+def merge(numbers_NM: F32, count_M: F64, mean_M: F64, m2_M: F64, room_3M: F64) -> None:
+    """Counts, means and sums of squared deviations become those with the block."""
+    own_count_M, own_mean_M, own_m2_M = room_3M[0], room_3M[1], room_3M[2]
+    room_3M[:] = 0.0
+    for n in range(len(numbers_NM)):
+        for m in range(len(mean_M)):
+            if np.isfinite(numbers_NM[n, m]):
+                own_count_M[m] += 1.0
+                own_mean_M[m] += numbers_NM[n, m]
+    for m in range(len(mean_M)):
+        own_mean_M[m] /= max(own_count_M[m], 1.0)
+    for n in range(len(numbers_NM)):
+        for m in range(len(mean_M)):
+            if np.isfinite(numbers_NM[n, m]):
+                own_m2_M[m] += (numbers_NM[n, m] - own_mean_M[m]) ** 2
+    for m in range(len(mean_M)):
+        delta, total = own_mean_M[m] - mean_M[m], max(count_M[m] + own_count_M[m], 1.0)
+        m2_M[m] = m2_M[m] + own_m2_M[m] + delta * delta * (count_M[m] * own_count_M[m] / total)
+        mean_M[m] += delta * (own_count_M[m] / total)
+        count_M[m] += own_count_M[m]
 
 
 @kernel

@@ -94,17 +94,16 @@ def exponents(turns: Turns, bits_N: NDArray[np.int32], largest_W16: NDArray[np.i
     for worker in prange(turns.workers):
         part = turn(turns, parts)
         while part < parts:
-            found = _exponent(bits_N[part * AT_ONCE : (part + 1) * AT_ONCE])
-            largest_W16[worker, 0] = max(largest_W16[worker, 0], found)
+            _exponents(bits_N[part * AT_ONCE : (part + 1) * AT_ONCE], largest_W16[worker])
             part = turn(turns, parts)
 
 
 @kernel
-def _exponent(bits_N: NDArray[np.int32]) -> int:
-    largest = np.int32(0)
+def _exponents(bits_N: NDArray[np.int32], largest_16: NDArray[np.int32]) -> None:
+    largest = largest_16[0]
     for n in range(len(bits_N)):
         largest = max(largest, bits_N[n] & np.int32(0x7F800000))
-    return int(largest)
+    largest_16[0] = largest
 
 
 @side_by_side
