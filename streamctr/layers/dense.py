@@ -29,6 +29,10 @@ ROWS: Final = 128
 """Rows of a matrix that are multiplied at a time: products over another number of rows have other last bits."""
 
 
+_LEAST: Final = np.float32(2.0**-80)
+"""A gradient that is smaller teaches nothing, but makes denormal numbers, with which products take ten times as long."""
+
+
 class Net(NamedTuple):
     """What is multiplied: by layer weights (H, D) and biases (H,), by tower the last weights (H,) and biases (1,)."""
 
@@ -236,6 +240,7 @@ def _unlogits(
     for r in range(len(given[0])):
         grad, hidden_H = given[0][r, given[1]], hidden[0][r, hidden[1] : hidden[1] + units]
         of_hidden_H = of_hidden[0][r, of_hidden[1] : of_hidden[1] + units]
+        grad = grad if abs(grad) > _LEAST else np.float32(0.0)
         of_bias_1[0] += grad
         for h in range(units):
             of_last_H[h] += grad * hidden_H[h]

@@ -80,6 +80,10 @@ _BELOW: Final = 60
 """A gradient from 2^60 on: a sum of its squares might overflow, and stop a parameter for good."""
 
 
+_LEAST: Final = np.float32(2.0**-100)
+"""Of a running mean: what halves for ever would end among denormal numbers, which are slow."""
+
+
 def finite(grad: F32, below: int) -> bool:
     """Whether every number of a contiguous gradient is finite, and smaller than 2^`below`."""
     largest_W16 = np.zeros((MOST_CORES, 16), np.int32)
@@ -136,10 +140,11 @@ def _add_up(grads_QN: F32, begin: int, end: int) -> None:
 def _adam(all_N: F32, grad_N: F32, first_N: F32, second_N: F32, by: tuple[np.float32, np.float32]) -> None:
     keep1, add1 = np.float32(0.9), np.float32(1.0 - 0.9)
     keep2, add2 = np.float32(0.999), np.float32(1.0 - 0.999)
-    eps = np.float32(1e-8)
+    eps, zero = np.float32(1e-8), np.float32(0.0)
     rate, scale = by
     for n in range(len(all_N)):
-        first_N[n] = keep1 * first_N[n] + add1 * grad_N[n]
+        first = keep1 * first_N[n] + add1 * grad_N[n]
+        first_N[n] = first if abs(first) > _LEAST else zero
         second_N[n] = keep2 * second_N[n] + add2 * grad_N[n] * grad_N[n]
         all_N[n] -= rate * first_N[n] / (scale * np.sqrt(second_N[n]) + eps)
         grad_N[n] = 0.0
