@@ -24,6 +24,8 @@ I64 = NDArray[np.int64]
 
 HIDDEN: Final = 36
 """Hidden units of the activation unit, as in the paper's figure 2."""
+LANES: Final = 48
+"""Units as kernels have them, zeros behind the last: whole registers."""
 ROWS: Final = 256
 """Behaviours that are multiplied at a time, zeros behind the last: over fewer, a product has other last bits."""
 AT_ONCE: Final = 128
@@ -85,7 +87,7 @@ class Behaviours(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """The activation unit."""
+    """The activation unit, with zeros behind its hidden units."""
 
     root_HD: F32
     """W_q + W_d."""
@@ -97,10 +99,20 @@ class Unit(NamedTuple):
     bias_1: F32
 
 
+class Parameters(NamedTuple):
+    """What they are made of, as they are learned."""
+
+    first_HX: F32
+    first_bias_H: F32
+    slope_H: F32
+    last_1H: F32
+    bias_1: F32
+
+
 class Own(NamedTuple):
     """Room of a part: for the pairs and units of a few behaviours, the units of a few rows, and what a product is told.
 
-    Gradients of matrices stand behind it.
+    Gradients of parameters stand behind it.
     """
 
     pairs_RX: F32
@@ -110,23 +122,23 @@ class Own(NamedTuple):
     factors_2: F32
     of_root_HD: F32
     of_pair_HX: F32
+    of_unit_4H: F32
+    """Of first bias, slope and last, and of bias in the last row's first place."""
 
 
 class _Work:
     """What the kernels are given of a layer, and room for each part."""
 
     def __init__(self, layer: Attention, sums: Sums) -> None:
-        parameters = [p.detach().numpy() for p in layer.parameters()]
-        self.first_HX, first_bias_H, slope_H, last_1H, bias_1 = parameters
-        self.sums, self.starts = sums, np.array(sums.starts(parameters))
-        inputs, parts = self.first_HX.shape[1] // 4, layer.parts
-        matrices = np.empty((HIDDEN, inputs), np.float32), np.empty((HIDDEN, 2 * inputs), np.float32)
-        self.unit = Unit(*matrices, first_bias_H, slope_H, last_1H[0], bias_1)
-        few = (ROWS, 2 * inputs), (ROWS, HIDDEN), (AT_ONCE, HIDDEN)
+        self.parameters = Parameters(*(p.detach().numpy() for p in layer.parameters()))
+        self.sums, self.starts = sums, np.array(sums.starts(self.parameters))
+        inputs, parts = self.parameters.first_HX.shape[1] // 4, layer.parts
+        shapes = (LANES, inputs), (LANES, 2 * inputs), (LANES,), (LANES,), (LANES,)
+        self.unit = Unit(*(np.zeros(shape, np.float32) for shape in shapes), self.parameters.bias_1)
+        few = (ROWS, 2 * inputs), (ROWS, LANES), (AT_ONCE, LANES)
         rooms = (np.empty((parts, *shape), np.float32) for shape in few)
         told = np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32)
-        of_matrices = (np.empty((parts, *matrix.shape), np.float32) for matrix in matrices)
-        self.own = Own(*rooms, *told, *of_matrices)
+        self.own = Own(*rooms, *told, *(np.empty((parts, *of), np.float32) for of in (*shapes[:2], (4, LANES))))
 
 
 class _Weighed(torch.autograd.Function):
@@ -138,8 +150,8 @@ class _Weighed(torch.autograd.Function):
         begin_B = np.zeros(len(length_B) + 1, np.int64)
         np.cumsum(length_B.numpy(), out=begin_B[1:])
         behaviours = Behaviours(keys_PD, begin_B, np.ascontiguousarray(root_BD))
-        hidden_PH, weights_P = np.empty((len(keys_PD), HIDDEN), np.float32), np.empty(len(keys_PD), np.float32)
-        factor(work.first_HX, work.unit)
+        hidden_PH, weights_P = np.empty((len(keys_PD), LANES), np.float32), np.empty(len(keys_PD), np.float32)
+        factor(work.parameters, work.unit)
         weigh(behaviours, work.unit, (hidden_PH, weights_P, *in_rows(room_BD)), work.own)
         if any(ctx.needs_input_grad):
             ctx.kept = work, behaviours, hidden_PH, weights_P, [t.shape for t in tensors[2:]]
@@ -158,15 +170,17 @@ class _Weighed(torch.autograd.Function):
 
 
 @kernel
-def factor(first_HX: F32, unit: Unit) -> None:
-    """The matrices of the root and of the pairs."""
-    width = unit.root_HD.shape[1]
+def factor(parameters: Parameters, unit: Unit) -> None:
+    """The matrices of the root and of the pairs, and the rest as it is."""
+    first_HX, width = parameters.first_HX, unit.root_HD.shape[1]
     for h in range(len(first_HX)):
         for d in range(width):
             of_root, of_key, of_difference = first_HX[h, d], first_HX[h, width + d], first_HX[h, 2 * width + d]
             unit.root_HD[h, d] = of_root + of_difference
             unit.pair_HX[h, d] = of_key - of_difference
             unit.pair_HX[h, width + d] = first_HX[h, 3 * width + d]
+        unit.first_bias_H[h], unit.slope_H[h] = parameters.first_bias_H[h], parameters.slope_H[h]
+        unit.last_H[h] = parameters.last_1H[0, h]
 
 
 @side_by_side
@@ -185,8 +199,8 @@ def weigh(turns: Turns, behaviours: Behaviours, unit: Unit, out: tuple[F32, F32,
 @inlined
 def _own(room: Own, part: int) -> Own:
     pairs_RX, units_RH, of_rows_RH = room.pairs_RX[part], room.units_RH[part], room.of_rows_RH[part]
-    of_matrices = room.of_root_HD[part], room.of_pair_HX[part]
-    return Own(pairs_RX, units_RH, of_rows_RH, room.sizes_6[part], room.factors_2[part], *of_matrices)
+    sums = room.of_root_HD[part], room.of_pair_HX[part], room.of_unit_4H[part]
+    return Own(pairs_RX, units_RH, of_rows_RH, room.sizes_6[part], room.factors_2[part], *sums)
 
 
 @kernel
@@ -195,14 +209,14 @@ def _weigh(
 ) -> None:
     keys_PD, begin_B, root_BD = behaviours
     hidden_PH, weights_P, pooled_BX, column = out
-    room, width, units = Room(own.sizes_6, own.factors_2), keys_PD.shape[1], len(unit.slope_H)
+    room, width = Room(own.sizes_6, own.factors_2), keys_PD.shape[1]
     zero, end, b = np.float32(0.0), begin_B[span[1]], span[0]
     alone()
     times_turned(sgemm, root_BD[span[0] : span[1]], unit.root_HD, own.of_rows_RH[: span[1] - span[0]], room)
     for row in range(span[0], span[1]):
         pooled_BX[row, column : column + width] = zero
         of_row_H = own.of_rows_RH[row - span[0]]
-        for h in range(units):
+        for h in range(LANES):
             of_row_H[h] += unit.first_bias_H[h]
     for first in range(begin_B[span[0]], end, ROWS):
         count = min(ROWS, end - first)
@@ -213,7 +227,7 @@ def _weigh(
             while begin_B[b + 1] <= p:
                 b += 1
             hidden_H, of_row_H, active_H = hidden_PH[p], own.of_rows_RH[b - span[0]], own.units_RH[r]
-            for h in range(units):
+            for h in range(LANES):
                 value = active_H[h] + of_row_H[h]
                 hidden_H[h] = value
                 active_H[h] = value if value > zero else value * unit.slope_H[h]
@@ -246,10 +260,10 @@ def unweigh(
             span, last = (begin, min(begin + AT_ONCE, end)), begin + AT_ONCE >= end
             if place == 0:
                 _clear(own)
-            _unweigh(behaviours, unit, known, (of_keys_PD, of_root_BD, grads_QN[part, starts[2] :]), span, own)
-            _unroot(behaviours.root_BD, unit, (of_root_BD, grads_QN[part, starts[1] :]), span, own)
+            _unweigh(behaviours, unit, known, (of_keys_PD, of_root_BD), span, own)
+            _unroot(behaviours.root_BD, unit, of_root_BD, span, own)
             if last:
-                _unfactor(own, grads_QN[part, starts[0] :])
+                _unfactor(own, starts, grads_QN[part])
             done(turns, part, last)
             part, place = piece(turns, parts)
 
@@ -258,6 +272,7 @@ def unweigh(
 def _clear(own: Own) -> None:
     own.of_root_HD[:] = np.float32(0.0)
     own.of_pair_HX[:] = np.float32(0.0)
+    own.of_unit_4H[:] = np.float32(0.0)
 
 
 @kernel
@@ -265,14 +280,14 @@ def _unweigh(
     behaviours: Behaviours,
     unit: Unit,
     known: tuple[F32, F32, F32, int],
-    out: tuple[F32, F32, F32],
+    out: tuple[F32, F32],
     span: tuple[int, int],
     own: Own,
 ) -> None:
-    """Of all that the pairs are made of, of the rows' units, and of slope, last and bias, behind each other."""
+    """Of all that the pairs are made of, of the rows' units, and of slope, last and bias."""
     keys_PD, begin_B, root_BD = behaviours
     hidden_PH, weights_P, grad_BX, column = known
-    of_keys_PD, of_root_BD, of_unit_N = out
+    of_keys_PD, of_root_BD = out
     pairs_RX, of_units_RH, room = own.pairs_RX, own.units_RH, Room(own.sizes_6, own.factors_2)
     zero, end, width = np.float32(0.0), begin_B[span[1]], keys_PD.shape[1]
     of_root_BD[span[0] : span[1]] = zero
@@ -287,10 +302,7 @@ def _unweigh(
             while begin_B[b + 1] <= p:
                 b += 1
             grad = _dot(grad_BX[b, column : column + width], keys_PD[p])
-            _unit_gradients(hidden_PH[p], unit, grad, of_unit_N, of_units_RH[r])
-            of_row_H, of_unit_H = own.of_rows_RH[b - span[0]], of_units_RH[r]
-            for h in range(len(of_row_H)):
-                of_row_H[h] += of_unit_H[h]
+            _unit_gradients(hidden_PH[p], unit, grad, own, r, b - span[0])
         of_units_RH[count:] = zero
         add_turned_times(sgemm, of_units_RH, pairs_RX, own.of_pair_HX, room)
         times(sgemm, of_units_RH, unit.pair_HX, pairs_RX, room)  # the pairs are not needed any more
@@ -307,15 +319,14 @@ def _unweigh(
 
 
 @kernel
-def _unroot(root_BD: F32, unit: Unit, out: tuple[F32, F32], span: tuple[int, int], own: Own) -> None:
+def _unroot(root_BD: F32, unit: Unit, of_root_BD: F32, span: tuple[int, int], own: Own) -> None:
     """Of what the rows' units are made of: bias, matrix and roots."""
-    of_root_BD, of_bias_N = out
     rows, width, room = span[1] - span[0], root_BD.shape[1], Room(own.sizes_6, own.factors_2)
-    of_units_RH, spare_RD = own.of_rows_RH[:rows], own.pairs_RX[:rows, :width]
+    of_units_RH, spare_RD, of_bias_H = own.of_rows_RH[:rows], own.pairs_RX[:rows, :width], own.of_unit_4H[0]
     for r in range(rows):
         of_unit_H = of_units_RH[r]
-        for h in range(len(unit.slope_H)):
-            of_bias_N[h] += of_unit_H[h]
+        for h in range(LANES):
+            of_bias_H[h] += of_unit_H[h]
     add_turned_times(sgemm, of_units_RH, root_BD[span[0] : span[1]], own.of_root_HD, room)
     times(sgemm, of_units_RH, unit.root_HD, spare_RD, room)
     for r in range(rows):
@@ -325,30 +336,35 @@ def _unroot(root_BD: F32, unit: Unit, out: tuple[F32, F32], span: tuple[int, int
 
 
 @kernel
-def _unfactor(own: Own, of_first_N: F32) -> None:
-    """Of [W_q, W_k, W_d, W_p], added, from those of W_q + W_d and of [W_k - W_d, W_p]."""
-    units, width = own.of_root_HD.shape
-    for h in range(units):
-        of_first, of_root, of_pair = of_first_N[4 * h * width :], own.of_root_HD[h], own.of_pair_HX[h]
+def _unfactor(own: Own, starts: I64, sums_N: F32) -> None:
+    """Of [W_q, W_k, W_d, W_p], added, from those of W_q + W_d and of [W_k - W_d, W_p]; and of the other parameters."""
+    width = own.of_root_HD.shape[1]
+    for h in range(HIDDEN):
+        of_first, of_root, of_pair = sums_N[starts[0] + 4 * h * width :], own.of_root_HD[h], own.of_pair_HX[h]
         for d in range(width):
             of_first[d] += of_root[d]
             of_first[width + d] += of_pair[d]
             of_first[2 * width + d] += of_root[d] - of_pair[d]
             of_first[3 * width + d] += of_pair[width + d]
+        for place in range(3):
+            sums_N[starts[1 + place] + h] += own.of_unit_4H[place, h]
+    sums_N[starts[4]] += own.of_unit_4H[3, 0]
 
 
 @inlined
-def _unit_gradients(hidden_H: F32, unit: Unit, grad: Any, of_unit_N: F32, of_product_H: F32) -> None:
-    """Of a behaviour's weight: to slope, last and bias, and to its hidden units."""
-    zero, units = np.float32(0.0), len(hidden_H)
-    of_slope_H, of_last_H = of_unit_N[:units], of_unit_N[units : 2 * units]
-    of_unit_N[2 * units] += grad
-    for h in range(len(hidden_H)):
+def _unit_gradients(hidden_H: F32, unit: Unit, grad: Any, own: Own, r: int, row: int) -> None:
+    """Of a behaviour's weight: to slope, last and bias, to its hidden units, and to its row's."""
+    zero, of_unit_H, of_row_H = np.float32(0.0), own.units_RH[r], own.of_rows_RH[row]
+    of_slope_H, of_last_H = own.of_unit_4H[1], own.of_unit_4H[2]
+    own.of_unit_4H[3, 0] += grad
+    for h in range(LANES):
         value, slope, of_active = hidden_H[h], unit.slope_H[h], grad * unit.last_H[h]
         below = value if value < zero else zero
         of_last_H[h] += grad * ((value - below) + below * slope)
         of_slope_H[h] += of_active * below
-        of_product_H[h] = of_active if value > zero else of_active * slope
+        of_value = of_active if value > zero else of_active * slope
+        of_unit_H[h] = of_value
+        of_row_H[h] += of_value
 
 
 @inlined
