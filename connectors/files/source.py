@@ -56,7 +56,7 @@ class FileSource:
         partitions: Sequence[FilePartition],
         files: FilesConfig,
         csv: CsvConfig,
-        block_bytes: int = 1 << 20,
+        block_bytes: int = 1 << 21,
     ) -> None:
         self._partitions = [_Partition(part.stage, part.paths) for part in partitions]
         self._files, self._csv, self._block_bytes = files, csv, block_bytes

@@ -86,7 +86,7 @@ class Learner:
         Zero-padded: a product over another number of rows gives other last bits.
         """
         logits_NS = np.empty((len(rows), rows.says.shape[1] - 1), np.float32)
-        with torch.inference_mode():
+        with torch.no_grad():
             for start in range(0, len(rows), self.block):
                 block = rows.take(slice(start, start + self.block))
                 x = self._inputs.look(block, pad_to=padded(len(block))).x
