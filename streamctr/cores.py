@@ -5,14 +5,12 @@ beside it (`take_core`). Three threads on two cores would wait for each other fo
 for nobody, and what the other thread leaves idle is taken at once.
 """
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, cast
 
-import llvmlite.binding
 import numba
 import numpy as np
 from numba import types
@@ -22,17 +20,16 @@ from numpy.typing import NDArray
 from streamctr.kernel import compiled, kernel
 
 P = ParamSpec("P")
-R = TypeVar("R")
 I64 = NDArray[np.int64]
 
 _config: Any = numba.config
 MOST_CORES: Final[int] = _config.NUMBA_NUM_THREADS
 """That a loop can have."""
+MOST_PARTS: Final = 256
+"""Of a loop whose parts are done piece by piece."""
 _NEXT, _ALL, _LENT, _LOCK, _PARTS = 0, 8, 9, 16, 24
 _HELD, _ASKED = 0, 8
 """Places of numbers that several threads write: a cache line apart."""
-_POLL_US: Final = 20
-_MOST_PARTS: Final = 64
 
 
 class Turns(NamedTuple):
@@ -40,7 +37,8 @@ class Turns(NamedTuple):
 
     workers: int
     loop_L: I64
-    """The next part, whether all are taken, and of each how much is done and whether somebody works on it."""
+    """The next part; whether all are taken; whether the only worker left a core to somebody; who looks for a piece; and
+    of each part how many pieces are done, or -1 less them while somebody works on it."""
     core_16: I64
     """How often the core that is lent is held, and whether it is asked for."""
 
@@ -65,24 +63,13 @@ class _Thread(threading.local):
 _cores, _thread = _Cores(), _Thread()
 
 
-def _sleeping() -> Any:
-    """The routine that lets a thread sleep for some microseconds; one that does nothing where there is none."""
-    library = ctypes.CDLL(None)
-    address = ctypes.cast(getattr(library, "usleep", None) or library.abs, ctypes.c_void_p).value
-    llvmlite.binding.add_symbol("streamctr_sleep", address)
-    return types.ExternalFunction("streamctr_sleep", types.int32(types.int32))
-
-
-_sleep = _sleeping()
-
-
 def _plain_add(cells: I64, place: int, value: int) -> int:
     before = int(cells[place])
     cells[place] += value
     return before
 
 
-def _atomic_add(typing: Any, cells: Any, place: Any, value: Any) -> Any:  # noqa: ARG001 - numba names it
+def _atomic_add(typing: Any, cells: Any, place: Any, value: Any) -> Any:
     def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         return builder.atomic_rmw("add", builder.gep(array.data, [arguments[1]]), arguments[2], "seq_cst")
@@ -104,12 +91,23 @@ def _hold(core_16: I64) -> bool:
 
 
 @kernel
+def _let_go(core_16: I64) -> None:
+    _add(core_16, _HELD, -1)
+
+
+@kernel
+def _too_few(turns: Turns) -> bool:
+    """Whether the only worker left a core to somebody who does not need it any more: there can be two."""
+    return bool(turns.loop_L[_LENT] > 0 and _add(turns.core_16, _HELD, 0) == 0)
+
+
+@kernel
 def turn(turns: Turns, parts: int) -> int:
-    """The next part that nobody took, or `parts`: none is left, or the loop's only worker could be two by now."""
+    """The next part that nobody took, or `parts`: none is left, or the loop is to be called again."""
     loop = turns.loop_L
     if _too_few(turns):
         return parts
-    part = _add(loop, _NEXT, 1)
+    part: int = _add(loop, _NEXT, 1)
     if part < parts:
         return part
     loop[_ALL] = 1
@@ -117,16 +115,10 @@ def turn(turns: Turns, parts: int) -> int:
 
 
 @kernel
-def _too_few(turns: Turns) -> bool:
-    """Whether the loop's only worker was left alone by somebody who waits by now."""
-    return bool(turns.workers == 1 and turns.loop_L[_LENT] > 0 and _add(turns.core_16, _HELD, 0) == 0)
-
-
-@kernel
 def piece(turns: Turns, parts: int) -> tuple[int, int]:
-    """The next piece of a part that nobody works on, of those with the fewest done; or `parts`, and nothing.
+    """The part that nobody works on with the fewest pieces done, and their number; or `parts`, as `turn`.
 
-    Whoever did it says so by `done`. So the pieces of a part go in order, and parts end together.
+    Whoever did the piece says so by `done`. So the pieces of a part go in order, one at a time, and parts end together.
     """
     loop, least = turns.loop_L, parts
     if _too_few(turns):
@@ -154,32 +146,32 @@ def done(turns: Turns, part: int, last: bool) -> None:
         _add(turns.loop_L, _PARTS + part, -2 * turns.loop_L[_PARTS + part])
 
 
-@kernel
-def _let_go(core_16: I64) -> None:
-    _add(core_16, _HELD, -1)
+def side_by_side(function: Callable[Concatenate[Turns, P], None]) -> Callable[P, None]:
+    """A kernel whose workers, one a core (`numba.prange(turns.workers)`), take its parts by `turn` or `piece`.
 
-
-def side_by_side(function: Callable[Concatenate[Turns, P], R]) -> Callable[P, R]:
-    """A kernel whose workers, one a core (`numba.prange(workers())`), take its parts by `turn`.
-
-    What it gives depends on how many parts there are, never on how many cores.
+    What it gives depends on how many parts there are, never on how many cores. It may be called a second time with
+    what is left. What a worker does is a kernel of its own: only that is made vectors of, and what a loop of numba's
+    itself writes to fields of named tuples can be lost.
     """
     loop: Any = compiled(function, parallel=True)
 
     @wraps(function)
-    def run(*arguments: P.args) -> None:
-        own, most, core_16 = np.zeros(_PARTS + _MOST_PARTS, np.int64), _cores.most, _cores.lent
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        own, most, shared = np.zeros(_PARTS + MOST_PARTS, np.int64), _cores.most, _cores.shared
         while not own[_ALL]:
-            lent = _cores.shared and (core_16[_ASKED] > 0 or not _hold(core_16))
-            own[_LENT], workers = lent, most - lent
+            held = shared and not _cores.lent[_ASKED] and _hold(_cores.lent)
+            own[_LENT] = shared and not held
+            workers = most - int(own[_LENT])
             if _thread.cores != workers:
                 numba.set_num_threads(workers)
                 _thread.cores = workers
-            loop(Turns(workers, own, core_16), *arguments)
-            if _cores.shared and not lent:
-                _let_go(core_16)
+            try:
+                loop(Turns(workers, own, _cores.lent), *arguments, **named)
+            finally:
+                if held:
+                    _let_go(_cores.lent)
 
-    return cast(Callable[P, R], run)
+    return cast(Callable[P, None], run)
 
 
 def use_cores(most: int) -> None:
@@ -190,13 +182,12 @@ def use_cores(most: int) -> None:
 
 def take_core() -> None:
     """This thread works from now on, beside loops over parts: it waits until they leave it a core."""
-    if _cores.taken:
-        return
-    _cores.lent[_ASKED] = 1
-    while not _hold(_cores.lent):
-        time.sleep(_POLL_US * 1e-6)
-    _cores.lent[_ASKED] = 0
-    _cores.taken = True
+    if not _cores.taken:
+        _cores.lent[_ASKED] = 1
+        while not _hold(_cores.lent):
+            time.sleep(20e-6)
+        _cores.lent[_ASKED] = 0
+        _cores.taken = True
 
 
 def give_core() -> None:

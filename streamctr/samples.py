@@ -31,15 +31,15 @@ NEVER_MS: Final = np.iinfo(np.int64).min
 
 
 @kernel
-def gather_spans(ids_PC: U64, begin_N: I64, length_N: NDArray[np.int32], out_PC: U64) -> None:
-    """Put rows one behind the other: of each span where it begins, and how many rows it has."""
+def gather_spans(ids_X: U64, begin_N: I64, length_N: NDArray[np.int32], columns: int, out_X: U64) -> None:
+    """Put rows of so many columns one behind the other: of each span where it begins, and how many rows it has."""
     at = 0
     for span in range(len(begin_N)):
-        begin = begin_N[span]
-        for place in range(length_N[span]):
-            for column in range(out_PC.shape[1]):
-                out_PC[at + place, column] = ids_PC[begin + place, column]
-        at += length_N[span]
+        begin, count = begin_N[span] * columns, length_N[span] * columns
+        from_X, to_X = ids_X[begin : begin + count], out_X[at : at + count]
+        for x in range(len(from_X)):
+            to_X[x] = from_X[x]
+        at += count
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _spans(parts: list[tuple[U64, I64, NDArray[np.int32]]], steps: int) -> Histo
     ends = list(accumulate(int(length.sum()) for _, _, length in parts))
     out = np.empty((ends[-1], parts[0][0].shape[1]), np.uint64)
     for (ids, begin, length), start, end in zip(parts, [0, *ends], ends, strict=False):
-        gather_spans(ids, begin, length, out[start:end])
+        gather_spans(ids.reshape(-1), begin, length, out.shape[1], out[start:end].reshape(-1))
     lengths = [length for _, _, length in parts]
     return History(out, lengths[0] if len(lengths) == 1 else np.concatenate(lengths), steps)
 

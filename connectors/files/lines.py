@@ -42,7 +42,7 @@ class LineReader:
         """The next block, of partition and stage 0; the last one has `file_ended`."""
         begin, first_line = self.offset, self.line
         payload, file_ended = self._lines()
-        self.line += int(np.count_nonzero(np.frombuffer(payload, np.uint8) == _NEWLINE))  # thrice as fast as bytes.count
+        self.line += int(np.count_nonzero(np.frombuffer(payload, np.uint8) == _NEWLINE))  # quicker than bytes.count
         if begin == 0:
             payload = payload.removeprefix(BOM)
         return RawBlock(0, 0, self.path, first_line, payload, file_ended, False, self.kind, self.header, self.delimiter)

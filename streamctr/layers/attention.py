@@ -134,11 +134,11 @@ class _Work:
         self.sums, self.starts = sums, np.array(sums.starts(self.parameters))
         inputs, parts = self.parameters.first_HX.shape[1] // 4, layer.parts
         shapes = (LANES, inputs), (LANES, 2 * inputs), (LANES,), (LANES,), (LANES,)
-        self.unit = Unit(*(np.zeros(shape, np.float32) for shape in shapes), self.parameters.bias_1)
-        few = (ROWS, 2 * inputs), (ROWS, LANES), (AT_ONCE, LANES)
-        rooms = (np.empty((parts, *shape), np.float32) for shape in few)
-        told = np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32)
-        self.own = Own(*rooms, *told, *(np.empty((parts, *of), np.float32) for of in (*shapes[:2], (4, LANES))))
+        root, pair, first_bias, slope, last = (np.zeros(shape, np.float32) for shape in shapes)
+        self.unit = Unit(root, pair, first_bias, slope, last, self.parameters.bias_1)
+        few = (ROWS, 2 * inputs), (ROWS, LANES), (AT_ONCE, LANES), *shapes[:2], (4, LANES)
+        pairs, units, of_rows, *grads = (np.empty((parts, *shape), np.float32) for shape in few)
+        self.own = Own(pairs, units, of_rows, np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32), *grads)
 
 
 class _Weighed(torch.autograd.Function):
@@ -204,9 +204,7 @@ def _own(room: Own, part: int) -> Own:
 
 
 @kernel
-def _weigh(
-    behaviours: Behaviours, unit: Unit, out: tuple[F32, F32, F32, int], span: tuple[int, int], own: Own
-) -> None:
+def _weigh(behaviours: Behaviours, unit: Unit, out: tuple[F32, F32, F32, int], span: tuple[int, int], own: Own) -> None:
     keys_PD, begin_B, root_BD = behaviours
     hidden_PH, weights_P, pooled_BX, column = out
     room, width = Room(own.sizes_6, own.factors_2), keys_PD.shape[1]

@@ -30,7 +30,7 @@ ROWS: Final = 128
 
 
 _LEAST: Final = np.float32(2.0**-80)
-"""A gradient that is smaller teaches nothing, but makes denormal numbers, with which products take ten times as long."""
+"""What is smaller teaches nothing, but makes denormal numbers: with these, products take ten times as long."""
 
 
 class Net(NamedTuple):
@@ -59,26 +59,24 @@ def forward(
     net: tuple[Layers, Layers, Layers, Layers],
     out: tuple[Layers, F32],
     rounded: tuple[U16, ...],
-    scratch: tuple[U16, U16, F32, F32, F32],
-    room: tuple[I32, F32],
+    own: tuple[U16, U16, F32, F32, F32, I32, F32],
 ) -> None:
     """Outputs of all layers, and logits (B, S), of inputs that are the first columns of a wider matrix.
 
-    `rounded` are the weights in 16 bits, without rows where products take 32; `scratch` and `room` are by worker.
+    `rounded` are the weights in 16 bits, without rows where products take 32; `own` is room for each worker.
     """
     weights, biases, last, bias = net
     outs, logits_BS = out
-    x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX = scratch
-    sizes_P6, factors_P2 = room
+    x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX, sizes_P6, factors_P2 = own
     rows = len(x_BX)
     parts = (rows + ROWS - 1) // ROWS
     for worker in prange(min(turns.workers, len(sizes_P6))):
-        own = Scratch(x_PRX[worker], grad_PRX[worker], first_PRX[worker], upper_PRX[worker], lower_PRX[worker])
-        mine, room_6 = Net(weights, biases, last, bias), Room(sizes_P6[worker], factors_P2[worker])
+        mine = Scratch(x_PRX[worker], grad_PRX[worker], first_PRX[worker], upper_PRX[worker], lower_PRX[worker])
+        layers, room = Net(weights, biases, last, bias), Room(sizes_P6[worker], factors_P2[worker])
         part = turn(turns, parts)
         while part < parts:
             begin, end = part * ROWS, min(rows, (part + 1) * ROWS)
-            _forward((x_BX, begin, end), mine, (outs, logits_BS), rounded, own, room_6)
+            _forward((x_BX, begin, end), layers, (outs, logits_BS), rounded, mine, room)
             part = turn(turns, parts)
 
 
@@ -112,21 +110,20 @@ def _forward(
 def backward(
     turns: Turns,
     x: tuple[F32, F32],
-    net: tuple[Layers, Layers],
+    net: tuple[Layers, Layers, tuple[U16, ...]],
     outs: Layers,
     into: tuple[I64, F32, F32],
-    rounded: tuple[U16, ...],
     own: tuple[U16, U16, F32, F32, F32, I32, F32],
 ) -> None:
     """Gradients of all that `forward` read, from those of the logits, (B, S), beside the input in `x`.
 
-    `net` are the weights and last weights. `into` are the places of weights, biases, last weights and last biases in a
-    row of gradients; those rows, one for each part, to which theirs are added; and the gradients of the input, as many
-    columns as there is room for. With g the gradient where a unit was active: of W it is g^T x, of b the sum of g's
-    rows, of x it is g W.
+    `net` are weights, last weights, and weights in 16 bits. `into` says where weights, biases, last weights and last
+    biases stand in a row of gradients; has those rows, one for each part, to which theirs are added; and room for the
+    gradients of the input, of its first columns. With g the gradient where a unit was active: of W it is g^T x, of b
+    the sum of g's rows, of x it is g W.
     """
     x_BX, grad_BS = x
-    weights, last = net
+    weights, last, rounded = net
     starts, grads_QN, of_x_BX = into
     x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX, sizes_P6, factors_P2 = own
     parts, rows = len(grads_QN), len(x_BX)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from streamctr.layers import dense
 from streamctr.layers.blas import HAS_FP32
 from streamctr.layers.sums import Sums, SumsGradients
-from streamctr.layers.wide import beside, in_rows
+from streamctr.layers.wide import beside
 
 F32 = NDArray[np.float32]
 
@@ -96,7 +96,7 @@ class _Towers(torch.autograd.Function):
                 dense.round_weights(weight_HD, out_HD)
         outs = tuple(np.empty((len(x_BX), len(bias)), np.float32) for bias in net.biases)
         logits_BS = np.empty((len(x_BX), len(net.last)), np.float32)
-        dense.forward(x_BX, net, (outs, logits_BS), work.rounded, work.own[:5], work.own[5:])
+        dense.forward(x_BX, net, (outs, logits_BS), work.rounded, work.own)
         if any(ctx.needs_input_grad):
             ctx.kept = work, x_BX, outs, [part.shape[1] for part in inputs], [t.shape for t in tensors[n_parts:]]
             ctx.save_for_backward(*tensors[n_parts:])
@@ -111,8 +111,8 @@ class _Towers(torch.autograd.Function):
         # what stands behind the last part that wants a gradient, such as numbers, costs nothing
         reach = max((end for end, want in zip(ends[1:], wanted, strict=True) if want), default=0)
         of_x_BX = np.empty((len(x_BX), reach), np.float32)
-        x, net = (x_BX, np.ascontiguousarray(grads[0].numpy())), (work.net.weights, work.net.last)
-        dense.backward(x, net, outs, (work.starts, work.sums.grads_QN, of_x_BX), work.rounded, work.own)
+        x, net = (x_BX, np.ascontiguousarray(grads[0].numpy())), (work.net.weights, work.net.last, work.rounded)
+        dense.backward(x, net, outs, (work.starts, work.sums.grads_QN, of_x_BX), work.own)
         cuts, of_x = zip(pairwise(ends), wanted, strict=True), torch.from_numpy(of_x_BX)
         return (None, None, *(of_x[:, a:b] if want else None for (a, b), want in cuts), *work.sums.take(shapes))
 
@@ -120,5 +120,6 @@ class _Towers(torch.autograd.Function):
 def _net(parameters: Sequence[Any], stages: int) -> tuple[tuple[Any, ...], ...]:
     """Weights, biases, last weights and biases; in order of layers, the first one in front."""
     deeper = (len(parameters) - 2) // 2 - stages
-    weights, biases, last, bias = (tuple(parameters[a:b]) for a, b in pairwise(accumulate([2, deeper, deeper, stages, stages])))
+    cuts = pairwise(accumulate([2, deeper, deeper, stages, stages]))
+    weights, biases, last, bias = (tuple(parameters[a:b]) for a, b in cuts)
     return (parameters[0], *weights), (parameters[1], *biases), last, bias

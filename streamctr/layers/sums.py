@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from streamctr.cores import MOST_PARTS
+
 F32 = NDArray[np.float32]
 
 
@@ -62,7 +64,13 @@ class SumsGradients(nn.Module):
         return self._learned or list(self.parameters())
 
     def kept(self, make: Callable[[Sums], Any]) -> Any:
-        """What is made of the sums: anew for each call, or once where they stay."""
+        """What is made of the sums: anew for each call, or once where they stay.
+
+        Raises:
+            ValueError: there are too many parts.
+        """
+        if self.parts > MOST_PARTS:
+            raise ValueError(f"a batch goes through in {MOST_PARTS} parts at most, not in {self.parts}")
         if self._sums is None:
             size = sum(parameter.numel() for parameter in self.parameters())
             return make(Sums(np.zeros((self.parts, size), np.float32), 0, own=True))

@@ -32,7 +32,7 @@ def in_rows(part_BX: Tensor) -> tuple[NDArray[np.float32], int]:
     ((2, 3), 1)
     """
     width, step = part_BX.stride()
-    column = part_BX.storage_offset() % max(width, 1)
+    column = int(part_BX.storage_offset()) % max(width, 1)
     room = part_BX.untyped_storage().nbytes() // part_BX.element_size() - part_BX.storage_offset() + column
     if step == 1 and column + part_BX.shape[1] <= width and len(part_BX) * width <= room:
         return part_BX.as_strided((len(part_BX), width), (width, 1), part_BX.storage_offset() - column).numpy(), column

@@ -260,7 +260,7 @@ def _sum_of(slot: int, sums: Sums, part: int) -> F32:
 def add_each(turns: Turns, slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums) -> None:
     """Add every place's gradient to its row's sum, in the order of places; `grads` stand from a column on."""
     parts = len(sums.count_P8)
-    for worker in prange(turns.workers):
+    for _ in prange(turns.workers):
         part = turn(turns, parts)
         while part < parts:
             _add_each(slots_NC, part_C, grads, sums, part)
@@ -286,7 +286,7 @@ def add_pooled(
 ) -> None:
     """Add what the gradient of the combined items is for each; `items`: slots, where each sample's begin, parts."""
     parts = len(sums.count_P8)
-    for worker in prange(turns.workers):
+    for _ in prange(turns.workers):
         part = turn(turns, parts)
         while part < parts:
             if how == MAX:
@@ -342,7 +342,7 @@ def adagrad_rows(turns: Turns, sums: Sums, store: Store, step: tuple[float, floa
     a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps)     (Duchi et al. 2011, one accumulator a row)
     """
     parts = len(sums.count_P8)
-    for worker in prange(turns.workers):
+    for _ in prange(turns.workers):
         part = turn(turns, parts)
         while part < parts:
             _adagrad_rows(sums, store, step, part)

@@ -127,7 +127,8 @@ class Inputs:
             ends = list(accumulate((len(t) * width for _, t, _ in self._sequences), initial=looked + self._shape.dense))
             leaf_BX, dense_BM = x_BX[:, :looked].requires_grad_(), x_BX[:, looked : ends[0]]
             self._viewed = size, (leaf_BX, dense_BM, [x_BX[:, a:b] for a, b in pairwise(ends)])
-        return self._viewed[1]
+        views: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]] = self._viewed[1]
+        return views
 
     def _fill_dense(self, numbers_NM: NDArray[np.float32], out_NX: NDArray[np.float32]) -> None:
         """Numbers, vectors, and the flags of both."""

@@ -69,7 +69,8 @@ class Learner:
 
     def _share_gradients(self, training: TrainingConfig) -> dict[str, torch.Tensor]:
         """Let layers that can, add their gradients to the optimiser's; what autograd is asked of, by name."""
-        asked, places = dict(self._parameters), self._optimizer.places
+        asked: dict[str, torch.Tensor] = {**self._parameters}
+        places = self._optimizer.places
         for name, module in self.model.named_modules():
             if isinstance(module, Towers):
                 module.bf16 = training.precision == "bf16"

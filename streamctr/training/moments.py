@@ -74,26 +74,33 @@ class Moments:
 
 
 @kernel
-def merge(numbers_NM: F32, count_M: F64, mean_M: F64, m2_M: F64, room_3M: F64) -> None:
+def merge(numbers_NM: F32, count_M: F64, mean_M: F64, m2_M: F64, own_3M: F64) -> None:
     """Counts, means and sums of squared deviations become those with the block."""
-    own_count_M, own_mean_M, own_m2_M = room_3M[0], room_3M[1], room_3M[2]
-    room_3M[:] = 0.0
-    for n in range(len(numbers_NM)):
-        for m in range(len(mean_M)):
-            if np.isfinite(numbers_NM[n, m]):
-                own_count_M[m] += 1.0
-                own_mean_M[m] += numbers_NM[n, m]
+    _measure(numbers_NM, own_3M)
     for m in range(len(mean_M)):
-        own_mean_M[m] /= max(own_count_M[m], 1.0)
+        own_count, delta = own_3M[0, m], own_3M[1, m] - mean_M[m]
+        total = max(count_M[m] + own_count, 1.0)
+        m2_M[m] = m2_M[m] + own_3M[2, m] + delta * delta * (count_M[m] * own_count / total)
+        mean_M[m] += delta * (own_count / total)
+        count_M[m] += own_count
+
+
+@kernel
+def _measure(numbers_NM: F32, own_3M: F64) -> None:
+    """Counts, means and sums of squared deviations of a block."""
+    columns = own_3M.shape[1]
+    own_3M[:] = 0.0
     for n in range(len(numbers_NM)):
-        for m in range(len(mean_M)):
+        for m in range(columns):
             if np.isfinite(numbers_NM[n, m]):
-                own_m2_M[m] += (numbers_NM[n, m] - own_mean_M[m]) ** 2
-    for m in range(len(mean_M)):
-        delta, total = own_mean_M[m] - mean_M[m], max(count_M[m] + own_count_M[m], 1.0)
-        m2_M[m] = m2_M[m] + own_m2_M[m] + delta * delta * (count_M[m] * own_count_M[m] / total)
-        mean_M[m] += delta * (own_count_M[m] / total)
-        count_M[m] += own_count_M[m]
+                own_3M[0, m] += 1.0
+                own_3M[1, m] += numbers_NM[n, m]
+    for m in range(columns):
+        own_3M[1, m] /= max(own_3M[0, m], 1.0)
+    for n in range(len(numbers_NM)):
+        for m in range(columns):
+            if np.isfinite(numbers_NM[n, m]):
+                own_3M[2, m] += (numbers_NM[n, m] - own_3M[1, m]) ** 2
 
 
 @kernel

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamctr import kernel
+from streamctr import cores
 from streamctr.beside import Beside
 from streamctr.errors import NonFiniteError
 from streamctr.samples import NEVER_MS, SampleBatch
@@ -109,12 +109,13 @@ def test_a_failure_is_raised_where_the_half_is_fed_and_nothing_behind_it_is_take
     assert half.closed
 
 
-def test_a_core_is_left_to_who_feeds_until_that_one_waits() -> None:
+def test_a_core_is_taken_by_who_feeds_until_that_one_waits() -> None:
     beside = Beside(SlowHalf())  # type: ignore[arg-type]
-    beside.feed(row(0))
-    assert not kernel._cores.free
-    beside.state()
-    assert kernel._cores.free
+    for rest in (beside.state, beside.close):
+        beside.feed(row(0))
+        assert cores._cores.taken
+        rest()
+        assert not cores._cores.taken
 
 
 def test_no_more_than_two_chunks_wait() -> None:

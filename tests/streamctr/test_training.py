@@ -428,14 +428,13 @@ def test_bf16_is_refused_where_the_cpu_or_torch_has_none(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0**40, -(2.0**41)])
 def test_a_gradient_that_is_not_finite_or_too_large_is_noticed(bad: float) -> None:
-    for parts in (1, 2, 3, 64):
-        grads = np.array([[1.0, -(2.0**39)], [0.0, 5.0]], np.float32)
-        assert finite(grads, 40)
-        assert finite(grads[:0], 40)
-        for place in ((0, 0), (1, 0), (1, 1)):
-            grads[:] = 1.0
-            grads[place] = bad
-            assert not finite(grads, 40)
+    grads = np.array([[1.0, -(2.0**39)], [0.0, 5.0]], np.float32)
+    assert finite(grads, 40)
+    assert finite(grads[:0], 40)
+    for place in ((0, 0), (1, 0), (1, 1)):
+        grads[:] = 1.0
+        grads[place] = bad
+        assert not finite(grads, 40)
 
 
 def test_what_a_batch_left_behind_does_not_matter_to_the_next() -> None:
