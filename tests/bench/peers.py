@@ -103,7 +103,9 @@ def din(quick: bool, folder: Path) -> tuple[Ratios, Figures]:
     from tests.bench.peers_world import make_world
 
     found = din_rounds(make_world(2**15, histories=True), rounds=3 if quick else 7, large=not quick)
-    ratios = {name: found.ratio("ragged", name) for name in found.rates if name.startswith("deepctr")}
+    theirs = [name for name in found.rates if name.startswith("deepctr")]
+    ratios = {name: found.ratio("clicks", name) for name in theirs}
+    ratios |= {f"two towers of {name}": found.ratio("ragged", name) for name in theirs}
     ratios["ragged of padded"] = found.ratio("ragged", "padded")
     return ratios, {f"DIN {name}": found.median(name) for name in found.rates}
 

@@ -1,9 +1,12 @@
 """A history of up to 50 with DIN's attention: ours ragged, the same padded in plain torch, and deepctr-torch's DIN.
 
 Lengths are even from 0 to 50. The padded model has our tables, our row update and our towers; only its attention is
-as the paper writes it, over [q, k, q - k, q * k] of 50 steps whatever the length.
+as the paper writes it, over [q, k, q - k, q * k] of 50 steps whatever the length. deepctr-torch's DIN has one tower and
+predicts clicks alone: it is compared with ours on clicks alone, which has one tower too.
 Legend: B rows, F ids, T steps, C columns of a behaviour, W width, D = C W, H hidden units, S stages.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from tests.bench.peers_world import FIELDS, INPUTS, ROWS, STEPS, TAKEN, TOWERS, 
 HIDDEN = 36
 BEHAVIOUR = len(TAKEN) * WIDTH
 HISTORY = "features.history={clicked: {of: click, take: [item_id, category], last: 50, pool: attention}}"
+
+CLICKS = "funnel={impression: {}, click: {observe: 10m}}"
 
 
 class PaddedDin(nn.Module):
@@ -78,10 +83,12 @@ def padded(name: str, world: World, steps: int) -> Contestant:
     return Contestant(name, window)
 
 
-def ragged(name: str, world: World, steps: int) -> Contestant:
+def ragged(name: str, world: World, steps: int, *settings: str) -> Contestant:
     """Our learner, from hashed ids and histories."""
-    learner = Learner(make_recipe(BATCH, "esmm", HISTORY))
-    samples = world.samples(history=True)
+    recipe = make_recipe(BATCH, "esmm", HISTORY, *settings)
+    learner, samples = Learner(recipe), world.samples(history=True)
+    if len(recipe.funnel.stages) == 2:
+        samples = replace(samples, **{of: getattr(samples, of)[:, :2].copy() for of in ("says", "label", "at_ms")})
     batches = [samples.take(places) for places in slices(len(world), BATCH)]
 
     def window(number: int) -> int:
@@ -96,6 +103,7 @@ def din_rounds(world: World, rounds: int, large: bool) -> Rounds:
     """All three in batches of 1024, deepctr-torch with a vocabulary of 50 thousand rows and where wanted with all."""
     contestants = [
         ragged("ragged", world, 16),
+        ragged("clicks", world, 16, CLICKS),
         padded("padded", world, 8),
         deepctr_din("deepctr-torch DIN 50k", world, SMALL, 4),
     ]

@@ -22,8 +22,8 @@ from streamctr.synthetic import ID_FIELDS, NUMBER_FIELDS, WorldConfig
 from tests.bench.peers_rounds import THREADS, Contestant, Rounds, run_rounds
 from tests.bench.peers_world import ROWS, WIDTH
 
-ROOTS = 20_000
-"""Of a window."""
+ROOTS = {"river": 20_000, "esmm": 40_000, "lr": 80_000}
+"""Of a window: some tenths of a second of each."""
 SETTINGS = (f"tables.width={WIDTH}", f"tables.rows={ROWS}", "training.batch=1024", f"training.threads={THREADS}")
 ESMM = ("model=esmm", "model.towers=[256, 128]")
 LR = ("model=lr", "features.history={}")
@@ -49,15 +49,15 @@ def river(name: str, data: Path) -> Contestant:
     reader = (data / "impression.jsonl").open("rb")
 
     def window(number: int) -> int:
-        lines = [next(reader) for _ in range(ROOTS)]
+        lines = [next(reader) for _ in range(ROOTS["river"])]
         learn_lines(model, metric, lines, clicked)
         return len(lines)
 
     return Contestant(name, window)
 
 
-def pipeline(name: str, data: Path, run: Path, settings: tuple[str, ...]) -> Contestant:
-    """Ours, from files to figures."""
+def pipeline(name: str, data: Path, run: Path, settings: tuple[str, ...], of_window: int) -> Contestant:
+    """Ours, from files to figures; a window ends when all that it read is learned."""
     config = load_run(RUN_FILE, [f"files={data}/*.jsonl", *settings, *SETTINGS]).config
     assert config.files is not None
     source = FileSource(find_files(config.files, config.tree, mixed=False), config.files, config.csv)
@@ -69,8 +69,10 @@ def pipeline(name: str, data: Path, run: Path, settings: tuple[str, ...]) -> Con
 
     def window(number: int) -> int:
         before = roots()
-        while roots() < before + ROOTS and made.advance():
+        while roots() < before + of_window and made.advance():
             pass
+        assert made.parts.back is not None
+        _ = made.parts.back.trainer
         return roots() - before
 
     return Contestant(name, window, deterministic=True, threads=torch.get_num_threads())
@@ -78,12 +80,12 @@ def pipeline(name: str, data: Path, run: Path, settings: tuple[str, ...]) -> Con
 
 def river_rounds(folder: Path, rounds: int) -> Rounds:
     """river, and ours with the ESMM and with `lr`."""
-    world = WorldConfig(roots=(rounds + 3) * ROOTS, days=2, users=1000)
+    world = WorldConfig(roots=(rounds + 2) * max(ROOTS.values()), days=2, users=1000)
     write(str(folder / "data"), world, lambda roots: None, compress=False)
     data = folder / "data"
     contestants = [
         river("river", data),
-        pipeline("pipeline esmm", data, folder / "esmm", ESMM),
-        pipeline("pipeline lr", data, folder / "lr", LR),
+        pipeline("pipeline esmm", data, folder / "esmm", ESMM, ROOTS["esmm"]),
+        pipeline("pipeline lr", data, folder / "lr", LR, ROOTS["lr"]),
     ]
     return run_rounds(contestants, rounds)

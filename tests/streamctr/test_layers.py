@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from streamctr.layers import HAS_BF16, Attention, Towers, attention, chain_loss, mlp
 from streamctr.layers.attention import HIDDEN
-from streamctr.layers.mlp import beside
+from streamctr.layers.wide import beside, in_rows
 
 NEEDS_BF16 = pytest.mark.skipif(
     not (HAS_BF16 and torch.cpu._is_avx512_bf16_supported()), reason="this CPU or torch multiplies no bf16 numbers"
@@ -55,6 +55,77 @@ def test_towers_and_their_gradients_are_those_of_the_same_op_by_op(
     wanted = gradients(expected, of)
     agree([found, *gradients(found, of)], [expected, *wanted])
     assert all(grad.any() for grad in wanted) or rows < 3
+
+
+def summed(layer: Towers | Attention, x: list[Tensor], times: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients of what it read, and of its parameters as it adds them up behind five numbers of others."""
+    sizes = [parameter.numel() for parameter in layer.parameters()]
+    grads_QN = np.zeros((layer.parts, 5 + sum(sizes)), np.float32)
+    layer.sums_into(grads_QN, 5)
+    of = [x_X for x_X in x if x_X.requires_grad]
+    for _ in range(times):
+        out_BX = layer(*x)
+        factors_BX = numbers(*out_BX.shape, seed=7)
+        asked = [*of, *layer.learned()]
+        *found, nothing = torch.autograd.grad((out_BX * factors_BX).sum(), asked, allow_unused=True)
+        assert nothing is None
+    assert not grads_QN[:, :5].any()
+    sums = torch.from_numpy(grads_QN.sum(axis=0)[5:]).split(sizes)
+    return found, [of.view(p.shape) for of, p in zip(sums, layer.parameters(), strict=True)]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_gradients_are_added_where_an_optimiser_reads_them(parts: int, times: int) -> None:
+    for layer, x in (
+        (towers(parts=parts), [numbers(300, 20).requires_grad_()]),
+        (attend(parts=parts), [*behaviours(tuple(range(40)))]),
+    ):
+        x[0].requires_grad_()
+        wanted = gradients(layer(*x), [x[0], *layer.parameters()])
+        found, sums = summed(layer, x, times)
+        agree(found, wanted[:1])
+        agree(sums, [times * grad for grad in wanted[1:]])
+
+
+def test_a_layer_that_reads_nothing_learned_learns_itself() -> None:
+    model, x_BX = towers(), numbers(9, 20)
+    wanted = gradients(model(x_BX), list(model.parameters()))
+    agree(summed(model, [x_BX])[1], wanted)
+
+
+def test_a_layer_goes_through_in_no_more_parts_than_loops_have() -> None:
+    with pytest.raises(ValueError, match="256 parts at most, not in 257"):
+        towers(parts=257)(numbers(9, 20))
+
+
+def test_gradients_too_small_to_teach_make_no_denormal_numbers() -> None:
+    model, x_BX = towers(), numbers(300, 20).requires_grad_()
+    model_out = model(x_BX)
+    factors = torch.full_like(model_out, 2.0**-120)
+    factors[::2] = 1.0
+    found = torch.autograd.grad((model_out * factors).sum(), [x_BX, *model.parameters()])
+    factors[1::2] = 0.0
+    expected = torch.autograd.grad((model(x_BX) * factors).sum(), [x_BX, *model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("columns", [slice(0, 8), slice(2, 5), slice(7, 8)])
+def test_columns_are_found_in_the_rows_that_they_lie_in(columns: slice) -> None:
+    wide_BX = numbers(4, 8)
+    found, column = in_rows(wide_BX[:, columns])
+    assert (found.shape, column) == ((4, 8), columns.start)
+    assert found.ctypes.data == wide_BX.data_ptr()
+    below, column = in_rows(wide_BX[1:3, columns])
+    assert (below[:, column:] == wide_BX[1:3, columns.start :].numpy()).all()
+    assert below.shape == (2, 8)
+
+
+@pytest.mark.parametrize("odd", [numbers(4, 8).T, numbers(4, 1).expand(4, 8), numbers(4, 0), numbers(4, 8)[:, ::2]])
+def test_numbers_that_lie_in_no_rows_are_copied(odd: Tensor) -> None:
+    found, column = in_rows(odd)
+    assert np.array_equal(found[:, column : column + odd.shape[1]], odd.numpy())
+    assert found.flags.c_contiguous
 
 
 def test_inputs_side_by_side_are_one_and_only_those_that_learn_have_gradients() -> None:

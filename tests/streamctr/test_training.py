@@ -25,7 +25,7 @@ from streamctr.schema import BagConfig, FeaturesConfig, Funnel, HistoryConfig, N
 from streamctr.tables import TablesConfig
 from streamctr.training import Learner, Recipe, Trainer, TrainingConfig
 from streamctr.training.moments import Moments
-from streamctr.training.optimizer import finite
+from streamctr.training.optimizer import adam, finite
 
 NEEDS_BF16 = pytest.mark.skipif(
     not (HAS_BF16 and torch.cpu._is_avx512_bf16_supported()), reason="this CPU or torch multiplies no bf16 numbers"
@@ -454,6 +454,24 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted() -> None:
     assert (trainer.steps, trainer.skipped) == (1, 1)
     assert trainer.weights_sha256() == before
     assert trainer.state()["learner/optimizer.steps"].tolist() == [1]
+
+
+@pytest.mark.parametrize("model", [LrConfig(), EsmmConfig(towers=(8,))], ids=["lr", "esmm"])
+def test_what_was_scored_is_learned_at_the_same_size(model: Any) -> None:
+    learner, rows = Learner(rich(model, batch=128)), stream(200, 2).take(slice(0, 128))
+    learner.score(rows)
+    assert learner.learn(rows)
+
+
+def test_a_mean_of_gradients_that_stopped_does_not_halve_for_ever() -> None:
+    """Denormal numbers are below 2^-126, and slow."""
+    all_4, grads_14, first_4, second_4 = np.ones(4, np.float32), *np.zeros((3, 1, 4), np.float32)
+    grads_14[0, :2] = 1e-3, 1.0
+    for _ in range(900):
+        adam(all_4, grads_14, first_4[0], second_4[0], (np.float32(1e-3), np.float32(1.0)))
+        assert not grads_14.any()
+        assert ((first_4 == 0) | (first_4 >= 2.0**-100)).all()
+    assert not first_4.any()
 
 
 def test_too_many_bad_steps_in_a_row_stop_the_run_but_good_ones_between_do_not() -> None:
