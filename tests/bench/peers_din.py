@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from streamctr.layers import Towers
+from streamctr.schema import Funnel
 from streamctr.synthetic import ID_FIELDS
 from streamctr.tables import FusedTable, RowGradients, TablesConfig
 from streamctr.training import Learner
@@ -23,8 +24,6 @@ from tests.bench.peers_world import FIELDS, INPUTS, ROWS, STEPS, TAKEN, TOWERS, 
 HIDDEN = 36
 BEHAVIOUR = len(TAKEN) * WIDTH
 HISTORY = "features.history={clicked: {of: click, take: [item_id, category], last: 50, pool: attention}}"
-
-CLICKS = "funnel={impression: {}, click: {observe: 10m}}"
 
 
 class PaddedDin(nn.Module):
@@ -83,12 +82,13 @@ def padded(name: str, world: World, steps: int) -> Contestant:
     return Contestant(name, window)
 
 
-def ragged(name: str, world: World, steps: int, *settings: str) -> Contestant:
+def ragged(name: str, world: World, steps: int, clicks_alone: bool = False) -> Contestant:
     """Our learner, from hashed ids and histories."""
-    recipe = make_recipe(BATCH, "esmm", HISTORY, *settings)
-    learner, samples = Learner(recipe), world.samples(history=True)
-    if len(recipe.funnel.stages) == 2:
+    recipe, samples = make_recipe(BATCH, "esmm", HISTORY), world.samples(history=True)
+    if clicks_alone:
+        recipe = replace(recipe, funnel=Funnel(stages=recipe.funnel.stages[:2]))
         samples = replace(samples, **{of: getattr(samples, of)[:, :2].copy() for of in ("says", "label", "at_ms")})
+    learner = Learner(recipe)
     batches = [samples.take(places) for places in slices(len(world), BATCH)]
 
     def window(number: int) -> int:
@@ -103,7 +103,7 @@ def din_rounds(world: World, rounds: int, large: bool) -> Rounds:
     """All three in batches of 1024, deepctr-torch with a vocabulary of 50 thousand rows and where wanted with all."""
     contestants = [
         ragged("ragged", world, 16),
-        ragged("clicks", world, 16, CLICKS),
+        ragged("clicks", world, 16, clicks_alone=True),
         padded("padded", world, 8),
         deepctr_din("deepctr-torch DIN 50k", world, SMALL, 4),
     ]
