@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from streamctr.errors import ConfigError
+from streamctr.finite import is_below
 from streamctr.hashing import U64, hash_text, mix
 from streamctr.ports import Arrays
 from streamctr.schema.features import Pool
@@ -14,6 +15,8 @@ from streamctr.tables import kernels
 from streamctr.tables.config import TablesConfig
 from streamctr.tables.kernels import F32, I64, Columns, Draw, Store, Sums
 
+_BELOW: Final = 40
+"""A row's number may change by a gradient smaller than 2^40."""
 _HOW: Final[dict[Pool, int]] = {"sum": kernels.SUM, "mean": kernels.MEAN, "max": kernels.MAX}
 
 
@@ -51,6 +54,7 @@ class FusedTable:
     0
     >>> table.admit([places])
     >>> table.update([RowGradients(places, np.ones((1, 8), np.float32))])
+    True
     >>> len(table)
     2
     """
@@ -78,7 +82,7 @@ class FusedTable:
         zeros = np.zeros(rows, np.int32), np.zeros(rows, np.int64)
         self._store = Store(*zeros, np.zeros((rows, self.width), np.float32), np.zeros(rows, np.float32))
         self._sums = self._new_sums(0)
-        self._learned = 0
+        self._learned = self._admitted_from = 0
 
     def __len__(self) -> int:
         """Number of rows that were learned."""
@@ -138,18 +142,22 @@ class FusedTable:
 
     def admit(self, looked: Sequence[Places]) -> None:
         """Let the rows of these places that nobody learned come to be: as a look gave them."""
-        before = self._learned
+        before = self._admitted_from = self._learned
         for places in looked:
             self._learned = kernels.admit(places.slots, self._store, self._learned)
         if self._learned > before:
             kernels.draw_rows(self._store, self._draw, self._initial, before, self._learned)
 
-    def update(self, gradients: Sequence[RowGradients]) -> None:
+    def update(self, gradients: Sequence[RowGradients]) -> bool:
         """One row-wise Adagrad step on the touched rows, all of which must have been admitted.
 
         Gradients of equal rows are summed in the order given, whatever the parts.
+
+        Returns:
+            Whether all sums were finite and can be squared; where not, nothing is learned, and rows that were admitted
+            last are forgotten.
         """
-        sums = self._cleared(sum(gradient.places.slots.size for gradient in gradients))
+        sums = self._with_room(sum(gradient.places.slots.size for gradient in gradients))
         for gradient in gradients:
             places, grads = gradient.places, (gradient.grads_NX, gradient.start)
             if places.begin_N is None:
@@ -157,7 +165,16 @@ class FusedTable:
             else:
                 items = places.slots, places.begin_N, places.columns.part_C
                 kernels.add_pooled(items, places.how, grads, sums, self._store.weights_LW)
-        kernels.adagrad_rows(sums, self._store, self._step)
+        largest_P16 = np.zeros((self._parts, 16), np.int32)
+        kernels.exponents_of(sums, largest_P16)
+        if is_below(int(largest_P16[:, 0].max()), _BELOW):
+            kernels.adagrad_rows(sums, self._store, self._step)
+            return True
+        for part in range(self._parts):
+            kernels.clear(sums, part)
+        kernels.forget(self._store, self._admitted_from, self._learned)
+        self._learned = self._admitted_from
+        return False
 
     def state(self) -> Arrays:
         """The learned rows as views, in the order in which they came: `rows` (places), `weights`, `accumulator`."""
@@ -179,12 +196,10 @@ class FusedTable:
         self._store.weights_LW[: self._learned] = arrays["weights"]
         self._store.accumulator_L[: self._learned] = arrays["accumulator"]
 
-    def _cleared(self, places: int) -> Sums:
-        """Nothing, with room for the rows of so many places."""
+    def _with_room(self, places: int) -> Sums:
+        """For the rows of so many places."""
         if self._sums.slot_PU.shape[1] < places:
             self._sums = self._new_sums(places)
-        self._sums.count_P8[:] = 0
-        self._sums.cells_PH[:] = 0
         return self._sums
 
     def _new_sums(self, places: int) -> Sums:

@@ -14,6 +14,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from streamctr.cores import Turns, side_by_side, turn
+from streamctr.finite import exponents
 from streamctr.hashing import GOLDEN, U64, mix_one
 from streamctr.kernel import inlined, kernel
 
@@ -336,10 +337,29 @@ def _add_largest(items: tuple[I64, I64, I64], weights_LW: F32, grads: tuple[F32,
 
 
 @side_by_side
+def exponents_of(turns: Turns, sums: Sums, largest_P16: I32) -> None:
+    """By part, the largest exponent field of the sums."""
+    parts = len(sums.count_P8)
+    for _ in prange(turns.workers):
+        part = turn(turns, parts)
+        while part < parts:
+            count = sums.count_P8[part, 0]
+            exponents(sums.sums_PUW[part, :count].reshape(-1).view(np.int32), largest_P16[part])
+            part = turn(turns, parts)
+
+
+@kernel
+def forget(store: Store, begin: int, end: int) -> None:
+    """Rows of slots that were given last are as nobody had learned them."""
+    for slot in range(begin, end):
+        store.slot_R[store.place_L[slot]] = 0
+
+
+@side_by_side
 def adagrad_rows(turns: Turns, sums: Sums, store: Store, step: tuple[float, float, float]) -> None:
     """Row-wise Adagrad with decay on touched rows.
 
-    a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps)     (Duchi et al. 2011, one accumulator a row)
+    a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps);  g <- 0     (Duchi et al. 2011, one accumulator a row)
     """
     parts = len(sums.count_P8)
     for _ in prange(turns.workers):
@@ -363,3 +383,11 @@ def _adagrad_rows(sums: Sums, store: Store, step: tuple[float, float, float], pa
         rate = np.float32(lr / (np.sqrt(np.float64(total)) + eps))
         for w in range(width):
             row_W[w] -= rate * sum_W[w]
+    clear(sums, part)
+
+
+@kernel
+def clear(sums: Sums, part: int) -> None:
+    """A part sums up nothing yet."""
+    sums.count_P8[part, 0] = 0
+    sums.cells_PH[part] = 0

@@ -6,7 +6,7 @@ Legend: B rows, N rows of any number, S stages behind the root.
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from streamctr.schema import Funnel
 from streamctr.tables import FusedTable
 from streamctr.training.config import Recipe, TrainingConfig
 from streamctr.training.inputs import Inputs, items_of
-from streamctr.training.optimizer import DenseOptimizer, finite
+from streamctr.training.optimizer import DenseOptimizer
 
 
 class Learner:
@@ -108,14 +108,14 @@ class Learner:
         for name, grad in zip(self._asked, grads, strict=False):
             if grad is not None:
                 optimizer.grads_QN[0, optimizer.places[name]] = grad.numpy().reshape(-1)
-        of_rows = looked.gradients(grads[len(self._asked) :])
-        arrays = {id(of.grads_NX): of.grads_NX for of in of_rows}.values()
-        if not (math.isfinite(loss.item()) and optimizer.finite() and all(finite(g, _BELOW) for g in arrays)):
+        if not (math.isfinite(loss.item()) and optimizer.finite()):
+            optimizer.drop()
+            return False
+        self.table.admit([places for places, _, _ in looked.places])
+        if not self.table.update(looked.gradients(grads[len(self._asked) :])):
             optimizer.drop()
             return False
         optimizer.step()
-        self.table.admit([places for places, _, _ in looked.places])
-        self.table.update(of_rows)
         return True
 
     def weights_sha256(self) -> str:
@@ -166,8 +166,6 @@ class Learner:
         self.restore(arrays)
 
 
-_BELOW: Final = 40
-"""Gradients of rows are smaller than 2^40: a batch may sum 2^20 of them, and then square."""
 _WEIGHTS = frozenset({"model", "table", "moments"})
 
 

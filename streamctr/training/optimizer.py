@@ -11,7 +11,8 @@ import torch
 from numba import prange
 from numpy.typing import NDArray
 
-from streamctr.cores import MOST_CORES, Turns, side_by_side, turn
+from streamctr.cores import Turns, side_by_side, turn
+from streamctr.finite import finite
 from streamctr.kernel import kernel
 from streamctr.ports import Arrays
 from streamctr.training.config import TrainingConfig
@@ -82,32 +83,6 @@ _BELOW: Final = 60
 
 _LEAST: Final = np.float32(2.0**-100)
 """Of a running mean: what halves for ever would end among denormal numbers, which are slow."""
-
-
-def finite(grad: F32, below: int) -> bool:
-    """Whether every number of a contiguous gradient is finite, and smaller than 2^`below`."""
-    largest_W16 = np.zeros((MOST_CORES, 16), np.int32)
-    exponents(grad.reshape(-1).view(np.int32), largest_W16)
-    return bool(largest_W16[:, 0].max() < below + 127 << 23)
-
-
-@side_by_side
-def exponents(turns: Turns, bits_N: NDArray[np.int32], largest_W16: NDArray[np.int32]) -> None:
-    """By worker, the largest exponent field of float32 numbers, given as integers; all ones: not finite."""
-    parts = (len(bits_N) + AT_ONCE - 1) // AT_ONCE
-    for worker in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            _exponents(bits_N[part * AT_ONCE : (part + 1) * AT_ONCE], largest_W16[worker])
-            part = turn(turns, parts)
-
-
-@kernel
-def _exponents(bits_N: NDArray[np.int32], largest_16: NDArray[np.int32]) -> None:
-    largest = largest_16[0]
-    for n in range(len(bits_N)):
-        largest = max(largest, bits_N[n] & np.int32(0x7F800000))
-    largest_16[0] = largest
 
 
 @side_by_side

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from streamctr import cores
 from streamctr.errors import ConfigError, NonFiniteError
+from streamctr.finite import finite
 from streamctr.layers import HAS_BF16
 from streamctr.models import EsmmConfig, LrConfig
 from streamctr.ports import Arrays
@@ -25,7 +26,7 @@ from streamctr.schema import BagConfig, FeaturesConfig, Funnel, HistoryConfig, N
 from streamctr.tables import TablesConfig
 from streamctr.training import Learner, Recipe, Trainer, TrainingConfig
 from streamctr.training.moments import Moments
-from streamctr.training.optimizer import adam, finite
+from streamctr.training.optimizer import adam
 
 NEEDS_BF16 = pytest.mark.skipif(
     not (HAS_BF16 and torch.cpu._is_avx512_bf16_supported()), reason="this CPU or torch multiplies no bf16 numbers"
