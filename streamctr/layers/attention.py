@@ -24,7 +24,7 @@ I64 = NDArray[np.int64]
 
 HIDDEN: Final = 36
 """Hidden units of the activation unit, as in the paper's figure 2."""
-LANES: Final = 48
+LANES: Final = 40
 """Units as kernels have them, zeros behind the last: whole registers."""
 ROWS: Final = 256
 """Behaviours that are multiplied at a time, zeros behind the last: over fewer, a product has other last bits."""

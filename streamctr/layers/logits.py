@@ -32,11 +32,12 @@ class _ChainLoss(torch.autograd.Function):
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         logits_BS, labels_BS, weights_BS = (np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors)
         ctx.grad_BS, room_S = np.empty_like(logits_BS), np.empty((2, logits_BS.shape[1]), np.float64)
-        return torch.tensor(descend(logits_BS, labels_BS, weights_BS, room_S, ctx.grad_BS), dtype=tensors[0].dtype)
+        loss = descend(logits_BS, labels_BS, weights_BS, room_S, ctx.grad_BS)
+        return torch.from_numpy(np.asarray(loss, logits_BS.dtype))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.from_numpy(ctx.grad_BS) * grads[0], None, None
+        return torch.from_numpy(ctx.grad_BS * grads[0].numpy()), None, None
 
 
 @kernel
