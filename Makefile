@@ -1,6 +1,6 @@
 # One environment, .venv, made by the first verb that needs it. TORCH_BACKEND=cpu takes torch's CPU build.
 export PYTHONDONTWRITEBYTECODE =
-export GOMP_SPINCOUNT ?= 20000
+export GOMP_SPINCOUNT ?= 6000
 PYTHON ?= python3
 TORCH_BACKEND ?=
 DATA ?= ../shared/data/kuairand

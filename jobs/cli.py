@@ -311,5 +311,5 @@ def main() -> None:
     Torch's threads soon sleep when they wait for work: spinning on, as is their default, makes them ten times slower
     as soon as anything else runs on the machine.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "6000")
     app()

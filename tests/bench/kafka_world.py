@@ -155,7 +155,7 @@ class Daemon:
         self.about = f"{arguments[0]}, {moment}"
         self._out, self._err = (folder / f"{Daemon._started:04d}.{end}" for end in ("out", "err"))
         command = [sys.executable, "-m", "tests.bench.kafka_child", moment, *arguments]
-        environment = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "20000", **os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "6000", **os.environ, "PYTHONPATH": str(ROOT)}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err)
 

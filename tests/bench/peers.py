@@ -218,7 +218,7 @@ def main() -> int:
     python = environment(given.environment)
     threads = {
         "OMP_NUM_THREADS": "1" if given.one_thread else "2",
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "6000"),
     }
     command = [str(python), "-m", "tests.bench.peers", *sys.argv[1:]]
     return subprocess.run(command, env=os.environ | threads, check=False).returncode
