@@ -33,7 +33,7 @@ class _ChainLoss(torch.autograd.Function):
         logits_BS, labels_BS, weights_BS = (np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors)
         ctx.grad_BS, room_S = np.empty_like(logits_BS), np.empty((2, logits_BS.shape[1]), np.float64)
         loss = descend(logits_BS, labels_BS, weights_BS, room_S, ctx.grad_BS)
-        return torch.from_numpy(np.asarray(loss, logits_BS.dtype))
+        return torch.tensor(loss, dtype=tensors[0].dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -35,9 +35,9 @@ from tests.bench.timing import Stopwatch, Timed
 ROUNDS = 5
 """Times that each form is decoded behind the first; the first warms up."""
 WINDOWS = 5
-ROOTS = 8_000
+ROOTS = 12_000
 """Roots of a window; the first window warms up."""
-WORLD = WorldConfig(roots=(WINDOWS + 2) * ROOTS, days=2, users=50_000, items=50_000)
+WORLD = WorldConfig(roots=2 * (WINDOWS + 2) * ROOTS, days=2, users=50_000, items=50_000)
 TABLE_ROWS = 100_000
 STAGES = ("impression", "click", "conversion")
 FRONT = ("decode", "order", "join", "history+encode")
