@@ -30,6 +30,11 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return compiled(function, **_PLAIN)
 
 
+def any_order(function: Callable[P, R]) -> Callable[P, R]:
+    """A kernel that may add up in any order, and so as vectors: the same on every call, but not on every kind of CPU."""
+    return compiled(function, fastmath={"reassoc", "nsz"}, **_PLAIN)
+
+
 def compiled(function: Callable[P, R], **how: Any) -> Callable[P, R]:
     """The same with numba's options of the caller's choice."""
     made: Any = numba.njit(cache=True, nogil=True, **how)(function)

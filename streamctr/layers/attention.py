@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamctr.cores import Turns, done, piece, side_by_side, turn
-from streamctr.kernel import inlined, kernel
+from streamctr.kernel import any_order, inlined, kernel
 from streamctr.layers.blas import HAS_FP32, Room, add_turned_times, alone, sgemm, times, times_turned
 from streamctr.layers.sums import Sums, SumsGradients
 from streamctr.layers.wide import in_rows
@@ -381,16 +381,9 @@ def _pair(behaviours: Behaviours, first: int, count: int, row: int, pairs_RX: F3
     pairs_RX[count:] = np.float32(0.0)
 
 
-@inlined
+@any_order
 def _dot(left_X: F32, right_X: F32) -> Any:
-    """Four sums side by side: one alone would wait for itself."""
-    s0 = s1 = s2 = s3 = np.float32(0.0)
-    whole = len(left_X) // 4 * 4
-    for x in range(0, whole, 4):
-        s0 += left_X[x] * right_X[x]
-        s1 += left_X[x + 1] * right_X[x + 1]
-        s2 += left_X[x + 2] * right_X[x + 2]
-        s3 += left_X[x + 3] * right_X[x + 3]
-    for x in range(whole, len(left_X)):
-        s0 += left_X[x] * right_X[x]
-    return (s0 + s1) + (s2 + s3)
+    total = np.float32(0.0)
+    for x in range(len(left_X)):
+        total += left_X[x] * right_X[x]
+    return total
