@@ -31,7 +31,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def any_order(function: Callable[P, R]) -> Callable[P, R]:
-    """A kernel that may add up in any order, and so as vectors: the same on every call, but not on every kind of CPU."""
+    """A kernel that may add up in any order, so as vectors: the same on every call, but not on every kind of CPU."""
     return compiled(function, fastmath={"reassoc", "nsz"}, **_PLAIN)
 
 
