@@ -17,7 +17,7 @@ from streamctr.cores import use_cores
 from streamctr.errors import ConfigError
 from streamctr.heads import heads
 from streamctr.kernel import keep_memory
-from streamctr.layers import HAS_BF16, SumsGradients, Towers
+from streamctr.layers import HAS_BF16, HAS_FP32, SumsGradients, Towers
 from streamctr.layers.dense import ROWS
 from streamctr.models import InputShape, build
 from streamctr.ports import Arrays
@@ -74,7 +74,7 @@ class Learner:
         for name, module in self.model.named_modules():
             if isinstance(module, Towers):
                 module.bf16 = training.precision == "bf16"
-            if isinstance(module, SumsGradients):
+            if isinstance(module, SumsGradients) and HAS_FP32:
                 names = [f"{name}.{parameter}".removeprefix(".") for parameter, _ in module.named_parameters()]
                 module.sums_into(self._optimizer.grads_QN, places[names[0]].start)
                 for other in names[1:]:

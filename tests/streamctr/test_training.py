@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from streamctr import cores
 from streamctr.errors import ConfigError, NonFiniteError
 from streamctr.finite import finite
-from streamctr.layers import HAS_BF16
+from streamctr.layers import HAS_BF16, attention, mlp
 from streamctr.models import EsmmConfig, LrConfig
 from streamctr.ports import Arrays
 from streamctr.samples import ABSENT, FINAL, LATE, NEVER_MS, OBSERVED, History, SampleBatch
 from streamctr.schema import BagConfig, FeaturesConfig, Funnel, HistoryConfig, NumberConfig, StageConfig
 from streamctr.tables import TablesConfig
-from streamctr.training import Learner, Recipe, Trainer, TrainingConfig
+from streamctr.training import Learner, Recipe, Trainer, TrainingConfig, learner
 from streamctr.training.moments import Moments
 from streamctr.training.optimizer import adam
 
@@ -397,6 +397,14 @@ def test_how_many_parts_there_are_matters_to_rounding_only(optimizer: str) -> No
         assert other["table.rows"].tolist() == one["table.rows"].tolist()
         for name, array in one.items():
             assert other[name] == pytest.approx(array, rel=1e-3, abs=1e-5), name
+
+
+def test_op_by_op_a_learner_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = learned().state()
+    for module in (learner, mlp, attention):
+        monkeypatch.setattr(module, "HAS_FP32", False)
+    for name, array in learned().state().items():
+        assert array == pytest.approx(kernels[name], rel=1e-3, abs=1e-5), name
 
 
 def test_a_learner_goes_on_from_one_with_other_parts() -> None:
