@@ -36,11 +36,15 @@ class Looked(NamedTuple):
     places: list[tuple[Places, int, int]]
     """Where those come from, which leaf they are in, and from which column on."""
 
-    def gradients(self, grads: Sequence[torch.Tensor]) -> list[RowGradients]:
-        """What the gradients of the leaves are for table rows."""
-        of_leaves = [in_rows(grad) for grad in grads]
-        found = [(places, *of_leaves[leaf], start) for places, leaf, start in self.places]
-        return [RowGradients(places, grads_NX, column + start) for places, grads_NX, column, start in found]
+    def gradients(self, grads: Sequence[torch.Tensor | None]) -> list[RowGradients]:
+        """What the gradients of the leaves are for table rows; None: the model did not read the leaf."""
+        of_leaves = [None if grad is None else in_rows(grad) for grad in grads]
+        found = []
+        for places, leaf, start in self.places:
+            of_leaf = of_leaves[leaf]
+            if of_leaf is not None:
+                found.append(RowGradients(places, of_leaf[0], of_leaf[1] + start))
+        return found
 
 
 class _Pooled(NamedTuple):

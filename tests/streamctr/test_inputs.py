@@ -129,6 +129,13 @@ def test_the_gradients_of_every_part_go_to_the_rows_it_was_made_of() -> None:
     assert not found
 
 
+def test_what_a_model_does_not_read_teaches_no_rows() -> None:
+    looked = inputs(SEEN).look(seen([[2, 1]], [[7, 8, 5, 0]]))
+    of_roots = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    found = looked.gradients([None, None, of_roots])
+    assert [of.grads_NX.tolist() for of in found] == [of_roots.tolist()]
+
+
 @pytest.mark.parametrize(("lengths", "learned"), [([[0, 0], [0, 0]], 4), ([[0, 0]], 4), ([[3, 2]], 4 + 3 + 3)])
 def test_a_learner_takes_rows_without_any_behaviour(lengths: list[list[int]], learned: int) -> None:
     held, rows = learner(SEEN, EsmmConfig(towers=(4,)), {"width": 2}), seen(lengths)
