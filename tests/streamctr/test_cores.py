@@ -14,6 +14,8 @@ from streamctr.cores import Turns, done, give_core, piece, side_by_side, take_co
 from streamctr.kernel import kernel
 
 I64 = NDArray[np.int64]
+LONG = 2_000_000
+"""A part takes long beside what a thread waits for its turn where all cores are busy."""
 
 
 @kernel
@@ -21,10 +23,10 @@ def work(seen_P2: I64, part: int, workers: int, spins: int) -> None:
     """Counts a part, notes how many workers there were, and takes its time."""
     seen_P2[part, 0] += 1
     seen_P2[part, 1] = workers
-    state = np.uint64(part)
-    for _ in range(spins):
-        state = state * np.uint64(6364136223846793005) + np.uint64(1)
-    seen_P2[part, 1] += int(state == np.uint64(999_999_999_999))
+    state = 1.0
+    for _ in range(spins):  # each waits for the one before
+        state = state * 0.999 + 0.5
+    seen_P2[part, 1] += int(state < 0)
 
 
 @side_by_side
@@ -107,7 +109,7 @@ def test_a_loop_takes_a_core_that_is_given_back_while_it_runs(monkeypatch: pytes
     workers_of_a_loop()
     seen_P2 = np.zeros((400, 2), np.int64)
     take_core()
-    loop = threading.Thread(target=parted, args=(seen_P2, 1_000_000))
+    loop = threading.Thread(target=parted, args=(seen_P2, LONG // 10))
     loop.start()
     while not seen_P2[3, 0]:
         time.sleep(1e-4)
@@ -126,8 +128,8 @@ def test_who_wants_a_core_waits_for_the_loop_that_has_it_and_for_no_other(monkey
     first_P2, second_P2 = (np.zeros((40, 2), np.int64) for _ in range(2))
 
     def loops() -> None:
-        parted(first_P2, 1_000_000)
-        parted(second_P2, 1_000_000)
+        parted(first_P2, LONG)
+        parted(second_P2, LONG)
 
     both = threading.Thread(target=loops)
     both.start()
