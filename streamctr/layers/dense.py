@@ -237,7 +237,7 @@ def _unlogits(
     for r in range(len(given[0])):
         grad, hidden_H = given[0][r, given[1]], hidden[0][r, hidden[1] : hidden[1] + units]
         of_hidden_H = of_hidden[0][r, of_hidden[1] : of_hidden[1] + units]
-        grad = grad if abs(grad) > _LEAST else np.float32(0.0)
+        grad = np.float32(0.0) if abs(grad) < _LEAST else grad  # what is no number stays so, and is noticed
         of_bias_1[0] += grad
         for h in range(units):
             of_last_H[h] += grad * hidden_H[h]

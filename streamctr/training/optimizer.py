@@ -119,7 +119,7 @@ def _adam(all_N: F32, grad_N: F32, first_N: F32, second_N: F32, by: tuple[np.flo
     rate, scale = by
     for n in range(len(all_N)):
         first = keep1 * first_N[n] + add1 * grad_N[n]
-        first_N[n] = first if abs(first) > _LEAST else zero
+        first_N[n] = zero if abs(first) < _LEAST else first
         second_N[n] = keep2 * second_N[n] + add2 * grad_N[n] * grad_N[n]
         all_N[n] -= rate * first_N[n] / (scale * np.sqrt(second_N[n]) + eps)
         grad_N[n] = 0.0

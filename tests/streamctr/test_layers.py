@@ -110,6 +110,15 @@ def test_gradients_too_small_to_teach_make_no_denormal_numbers() -> None:
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_reaches_the_parameters(bad: float) -> None:
+    model, x_BX = towers(), numbers(9, 20).requires_grad_()
+    factors = torch.ones(9, 2)
+    factors[3, 0] = bad
+    found = torch.autograd.grad(model(x_BX), [x_BX, model.bias[0], model.last[0]], factors)
+    assert not any(grad.isfinite().all() for grad in found)
+
+
 @pytest.mark.parametrize("columns", [slice(0, 8), slice(2, 5), slice(7, 8)])
 def test_columns_are_found_in_the_rows_that_they_lie_in(columns: slice) -> None:
     wide_BX = numbers(4, 8)

@@ -170,6 +170,24 @@ def test_admitted_rows_are_as_a_look_gave_them() -> None:
     assert not held.state()["accumulator"].any()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -(2.0**40)])
+def test_a_step_with_a_sum_that_cannot_be_squared_changes_nothing_and_leaves_nothing(bad: float) -> None:
+    one, other = (table(init_std=0.1, features="ab") for _ in range(2))
+    for held in (one, other):
+        held.share_out(2, [1.0, 1.0])
+        learn(held, [5], [[1.0, 2.0]])
+    before = look(one, 5, 6, 7)
+    places = one.look(ids(5, 6, 7), one.columns([1]), np.empty((3, 2), np.float32))
+    one.admit([places])
+    assert not one.update([RowGradients(places, np.array([[1.0, 1.0], [bad, 1.0], [1.0, 1.0]], np.float32))])
+    assert len(one) == 1
+    assert look(one, 5, 6, 7).tobytes() == before.tobytes()
+    for held in (one, other):
+        learn(held, [7, 5], [[3.0, 4.0], [5.0, 6.0]])
+    for name, array in one.state().items():
+        assert array.tobytes() == other.state()[name].tobytes()
+
+
 def test_gradients_of_several_looks_are_one_step() -> None:
     one, other = table(), table()
     learn(one, [5, 6, 5], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
