@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +52,28 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """
     compiled: Any = numba.njit(inline="always", **_PLAIN)(function)
     return cast(Callable[P, R], compiled)
+
+
+def _plain_fetch(numbers: Any, place: int) -> None:
+    pass
+
+
+def _fetch(typing: Any, numbers: Any, place: Any) -> Any:
+    def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        told = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        call = builder.module.declare_intrinsic("llvm.prefetch", (byte,), told)
+        at = builder.bitcast(builder.gep(array.data, [arguments[1]]), byte)
+        builder.call(call, [at, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.int64), made
+
+
+_config: Any = numba.config
+fetch: Any = _plain_fetch if _config.DISABLE_JIT else intrinsic(_fetch)
+"""Have a place of a contiguous array brought near, where it will be needed soon: `(array, number of the place)`."""
 
 
 def keep_memory() -> None:

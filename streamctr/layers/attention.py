@@ -4,6 +4,7 @@ Legend: B rows, P behaviours of all rows, R a few of them, C columns, W width, D
 Q parts, N numbers of a part's row of gradients.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from streamctr.cores import Turns, done, piece, side_by_side, turn
 from streamctr.kernel import any_order, inlined, kernel
 from streamctr.layers.blas import HAS_FP32, Room, add_turned_times, alone, sgemm, times, times_turned
 from streamctr.layers.sums import Sums, SumsGradients
+from streamctr.layers.tape import applied
 from streamctr.layers.wide import in_rows
 
 F32 = NDArray[np.float32]
@@ -63,8 +65,7 @@ class Attention(SumsGradients):
             return self.plain(keys_PD, length_B, root_BD)
         work = self.kept(lambda sums: _Work(self, sums))
         room_BD = torch.empty_like(root_BD) if room_BD is None else room_BD
-        pooled_BD: Tensor = _Weighed.apply(work, room_BD, length_B, keys_PD, root_BD, *self.learned())
-        return pooled_BD
+        return applied(_Call(work, length_B, room_BD), (keys_PD, root_BD), self)
 
     def plain(self, keys_PD: Tensor, length_B: Tensor, root_BD: Tensor) -> Tensor:
         """The same op by op, for torches whose BLAS cannot be called from kernels."""
@@ -141,32 +142,29 @@ class _Work:
         self.own = Own(pairs, units, of_rows, np.empty((parts, 6), np.int32), np.ones((parts, 2), np.float32), *grads)
 
 
-class _Weighed(torch.autograd.Function):
+class _Call:
     """sum_t a_t k_t with a_t = last . prelu(h_b + M [k_t, q_b * k_t]) + bias, over the behaviours that there are."""
 
-    @staticmethod
-    def forward(ctx: Any, work: _Work, room_BD: Tensor, length_B: Tensor, *tensors: Tensor) -> Tensor:
-        keys_PD, root_BD = (t.detach().numpy() for t in tensors[:2])
-        begin_B = np.zeros(len(length_B) + 1, np.int64)
-        np.cumsum(length_B.numpy(), out=begin_B[1:])
+    def __init__(self, work: _Work, length_B: Tensor, room_BD: Tensor) -> None:
+        self._work, self._length_B, self._room_BD, self.sums = work, length_B, room_BD, work.sums
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        keys_PD, root_BD = (tensor.detach().numpy() for tensor in inputs)
+        begin_B = np.zeros(len(self._length_B) + 1, np.int64)
+        np.cumsum(self._length_B.numpy(), out=begin_B[1:])
         behaviours = Behaviours(keys_PD, begin_B, np.ascontiguousarray(root_BD))
         hidden_PH, weights_P = np.empty((len(keys_PD), LANES), np.float32), np.empty(len(keys_PD), np.float32)
-        factor(work.parameters, work.unit)
-        weigh(behaviours, work.unit, (hidden_PH, weights_P, *in_rows(room_BD)), work.own)
-        if any(ctx.needs_input_grad):
-            ctx.kept = work, behaviours, hidden_PH, weights_P, [t.shape for t in tensors[2:]]
-            ctx.save_for_backward(*tensors[2:])
-        return room_BD.detach()
+        factor(self._work.parameters, self._work.unit)
+        weigh(behaviours, self._work.unit, (hidden_PH, weights_P, *in_rows(self._room_BD)), self._work.own)
+        self._behaviours, self._known = behaviours, (hidden_PH, weights_P)
+        return self._room_BD.detach()
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.saved_tensors  # noqa: B018 - which refuses parameters that were changed since
-        work, behaviours, hidden_PH, weights_P, shapes = ctx.kept
+    def backward(self, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        work, behaviours = self._work, self._behaviours
         of_keys_PD, of_root_BD = np.empty_like(behaviours.keys_PD), np.empty_like(behaviours.root_BD)
-        known, sums = (hidden_PH, weights_P, *in_rows(grads[0])), (work.starts, work.sums.grads_QN)
-        unweigh(behaviours, work.unit, known, (of_keys_PD, of_root_BD, *sums), work.own)
-        of_inputs = torch.from_numpy(of_keys_PD), torch.from_numpy(of_root_BD)
-        return (None, None, None, *of_inputs, *work.sums.take(shapes))
+        into = of_keys_PD, of_root_BD, work.starts, work.sums.grads_QN
+        unweigh(behaviours, work.unit, (*self._known, *in_rows(grad)), into, work.own)
+        return [torch.from_numpy(of_keys_PD), torch.from_numpy(of_root_BD)]
 
 
 @kernel

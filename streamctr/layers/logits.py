@@ -1,5 +1,6 @@
 """Probabilities as logits. Legend: B rows, S stages of a chain."""
 
+from collections.abc import Sequence
 from math import exp, log1p
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamctr.kernel import inlined, kernel
+from streamctr.layers.tape import applied
 
 Floats = NDArray[np.floating[Any]]
 
@@ -21,23 +23,26 @@ def chain_loss(logits_BS: Tensor, labels_BS: Tensor, weights_BS: Tensor) -> Tens
     e^-(a+b) in that sum. A stage costs weight (max(l, 0) - label l + log(1 + e^-|l|)), whose derivative by l is
     weight (sigmoid(l) - label).
     """
-    loss: Tensor = _ChainLoss.apply(logits_BS, labels_BS, weights_BS)
-    return loss
+    return applied(_Call(labels_BS, weights_BS), (logits_BS,))
 
 
-class _ChainLoss(torch.autograd.Function):
+class _Call:
     """Loss and gradient at once, in 64 bits."""
 
-    @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
-        logits_BS, labels_BS, weights_BS = (np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors)
-        ctx.grad_BS, room_S = np.empty_like(logits_BS), np.empty((2, logits_BS.shape[1]), np.float64)
-        loss = descend(logits_BS, labels_BS, weights_BS, room_S, ctx.grad_BS)
-        return torch.tensor(loss, dtype=tensors[0].dtype)
+    sums = None
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.from_numpy(ctx.grad_BS * grads[0].numpy()), None, None
+    def __init__(self, labels_BS: Tensor, weights_BS: Tensor) -> None:
+        self._labels_BS, self._weights_BS = labels_BS, weights_BS
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        tensors = inputs[0], self._labels_BS, self._weights_BS
+        logits_BS, labels_BS, weights_BS = (np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors)
+        self._grad_BS, room_S = np.empty_like(logits_BS), np.empty((2, logits_BS.shape[1]), np.float64)
+        loss = descend(logits_BS, labels_BS, weights_BS, room_S, self._grad_BS)
+        return torch.tensor(loss, dtype=inputs[0].dtype)
+
+    def backward(self, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        return [torch.from_numpy(self._grad_BS * grad.numpy())]
 
 
 @kernel

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from streamctr.layers import dense
 from streamctr.layers.blas import HAS_FP32
 from streamctr.layers.sums import Sums, SumsGradients
+from streamctr.layers.tape import applied
 from streamctr.layers.wide import beside
 
 F32 = NDArray[np.float32]
@@ -51,8 +52,7 @@ class Towers(SumsGradients):
         if not HAS_FP32:
             return self.plain(*parts_BX)
         work = self.kept(lambda sums: _Work(self, sums))
-        logits_BS: Tensor = _Towers.apply(work, len(parts_BX), *parts_BX, *self.learned())
-        return logits_BS
+        return applied(_Call(work), parts_BX, self)
 
     def plain(self, *parts_BX: Tensor) -> Tensor:
         """The same op by op, for torches whose BLAS cannot be called from kernels."""
@@ -84,37 +84,33 @@ class _Work:
         self.own: Any = (*factors, *grads, *room)
 
 
-class _Towers(torch.autograd.Function):
+class _Call:
     """All of it in two kernels: autograd would keep, mask and sum op by op, and step into Python between them."""
 
-    @staticmethod
-    def forward(ctx: Any, work: _Work, n_parts: int, *tensors: Tensor) -> Tensor:
-        inputs = tensors[:n_parts]
-        x_BX, net = beside(inputs).numpy(), work.net
+    def __init__(self, work: _Work) -> None:
+        self._work, self.sums = work, work.sums
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        work, x_BX = self._work, beside(inputs).numpy()
         if work.bf16:
-            for weight_HD, out_HD in zip(net.weights, work.rounded, strict=True):
+            for weight_HD, out_HD in zip(work.net.weights, work.rounded, strict=True):
                 dense.round_weights(weight_HD, out_HD)
-        outs = tuple(np.empty((len(x_BX), len(bias)), np.float32) for bias in net.biases)
-        logits_BS = np.empty((len(x_BX), len(net.last)), np.float32)
-        dense.forward(x_BX, net, (outs, logits_BS), work.rounded, work.own)
-        if any(ctx.needs_input_grad):
-            ctx.kept = work, x_BX, outs, [part.shape[1] for part in inputs], [t.shape for t in tensors[n_parts:]]
-            ctx.save_for_backward(*tensors[n_parts:])
+        outs = tuple(np.empty((len(x_BX), len(bias)), np.float32) for bias in work.net.biases)
+        logits_BS = np.empty((len(x_BX), len(work.net.last)), np.float32)
+        dense.forward(x_BX, work.net, (outs, logits_BS), work.rounded, work.own)
+        self._x_BX, self._outs = x_BX, outs
+        self._ends = list(accumulate((part_BX.shape[1] for part_BX in inputs), initial=0))
         return torch.from_numpy(logits_BS)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.saved_tensors  # noqa: B018 - which refuses parameters that were changed since
-        work, x_BX, outs, sizes, shapes = ctx.kept
-        ends = list(accumulate(sizes, initial=0))
-        wanted = ctx.needs_input_grad[2 : 2 + len(sizes)]
+    def backward(self, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        work, x_BX = self._work, self._x_BX
         # what stands behind the last part that wants a gradient, such as numbers, costs nothing
-        reach = max((end for end, want in zip(ends[1:], wanted, strict=True) if want), default=0)
+        reach = max((end for end, want in zip(self._ends[1:], wanted, strict=True) if want), default=0)
         of_x_BX = np.empty((len(x_BX), reach), np.float32)
-        x, net = (x_BX, np.ascontiguousarray(grads[0].numpy())), (work.net.weights, work.net.last, work.rounded)
-        dense.backward(x, net, outs, (work.starts, work.sums.grads_QN, of_x_BX), work.own)
-        cuts, of_x = zip(pairwise(ends), wanted, strict=True), torch.from_numpy(of_x_BX)
-        return (None, None, *(of_x[:, a:b] if want else None for (a, b), want in cuts), *work.sums.take(shapes))
+        x, net = (x_BX, np.ascontiguousarray(grad.numpy())), (work.net.weights, work.net.last, work.rounded)
+        dense.backward(x, net, self._outs, (work.starts, work.sums.grads_QN, of_x_BX), work.own)
+        cuts, of_x = zip(pairwise(self._ends), wanted, strict=True), torch.from_numpy(of_x_BX)
+        return [of_x[:, a:b] if want else None for (a, b), want in cuts]  # whose rows stay in one memory
 
 
 def _net(parameters: Sequence[Any], stages: int) -> tuple[tuple[Any, ...], ...]:

@@ -1,4 +1,6 @@
-"""All tables of one width, stacked. Legend: N samples, P items, C columns, W width, R rows, L room for learned rows."""
+"""All tables of one width, stacked.
+
+Legend: N samples, P items, C columns, W width, R rows, L room for learned rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from streamctr.ports import Arrays
 from streamctr.schema.features import Pool
 from streamctr.tables import kernels
 from streamctr.tables.config import TablesConfig
-from streamctr.tables.kernels import F32, I64, Columns, Draw, Store, Sums
+from streamctr.tables.kernels import F32, I64, Columns, Draw, Store
+from streamctr.tables.sums import Given, Sums, adagrad_rows, add, clear, new_sums
 
 _BELOW: Final = 40
 """A row's number may change by a gradient smaller than 2^40."""
@@ -39,6 +42,12 @@ class RowGradients:
     places: Places
     grads_NX: F32
     start: int = 0
+
+    def given(self) -> Given:
+        """The same as kernels take it."""
+        places = self.places
+        begin_N = np.array(() if places.begin_N is None else places.begin_N, np.int64)  # a copy: all are of one type
+        return Given(places.slots, begin_N, places.how, self.grads_NX, self.start)
 
 
 class FusedTable:
@@ -70,9 +79,9 @@ class FusedTable:
         sizes = np.array([config.sizes.get(name, config.rows) for name in names], np.uint64)
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         salts = np.array([hash_text(name) for name in names], np.uint64)
-        places = np.array([names.index(table) for table in tables], np.int64)
         self.width, self._parts = width, 1
-        self._columns = Columns(salts[places], starts[places], sizes[places], np.zeros(len(places), np.int64))
+        places = [names.index(table) for table in tables]
+        self._columns = Columns(salts[places], starts[places], sizes[places])
         self._draw = Draw(starts[:-1], mix(salts ^ mix(np.array([seed], np.uint64))), float(init_std))
         self._step = config.lr, config.eps, config.decay
         self._initial = config.initial_accumulator
@@ -81,7 +90,7 @@ class FusedTable:
     def _allocate(self, rows: int) -> None:
         zeros = np.zeros(rows, np.int32), np.zeros(rows, np.int64)
         self._store = Store(*zeros, np.zeros((rows, self.width), np.float32), np.zeros(rows, np.float32))
-        self._sums = self._new_sums(0)
+        self._sums = new_sums(self._parts, 0, self.width)
         self._learned = self._admitted_from = 0
 
     def __len__(self) -> int:
@@ -97,25 +106,15 @@ class FusedTable:
         """Size in bytes of the learned rows: what `state` holds."""
         return self._learned * (4 * self.width + 4 + 8)
 
-    def share_out(self, parts: int, items: Sequence[float]) -> None:
-        """Look up and learn in so many parts from now on, each for a core of its own; what comes out is the same.
-
-        Learning is parted by table: `items` is how many ids each feature has in a sample, about.
-        """
-        load_P, of_table = np.zeros(parts), self._columns.starts_C
-        weights = {int(start): sum(np.array(items)[of_table == start]) for start in np.unique(of_table)}
-        for start, weight in sorted(weights.items(), key=lambda table: -table[1]):
-            least = int(load_P.argmin())
-            self._columns.part_C[of_table == start] = least
-            load_P[least] += weight
+    def share_out(self, parts: int) -> None:
+        """Learn in so many parts from now on, each for a core of its own; what comes out is the same."""
         self._parts = parts
-        self._sums = self._new_sums(0)
+        self._sums = new_sums(parts, 0, self.width)
 
     def columns(self, features: Sequence[int]) -> Columns:
         """The columns of ids of these places in `features`, as `look` wants them."""
-        places = np.array(features, np.int64)
-        salts, starts, sizes, part = self._columns
-        return Columns(salts[places], starts[places], sizes[places], part[places])
+        places, (salts_C, starts_C, sizes_C) = list(features), self._columns
+        return Columns(salts_C[places], starts_C[places], sizes_C[places])
 
     def rows(self, ids_PC: U64, columns: Columns) -> I64:
         """The row of each id, (P, C)."""
@@ -151,30 +150,24 @@ class FusedTable:
     def update(self, gradients: Sequence[RowGradients]) -> bool:
         """One row-wise Adagrad step on the touched rows, all of which must have been admitted.
 
-        Gradients of equal rows are summed in the order given, whatever the parts.
+        Gradients of equal rows are summed in the order given.
 
         Returns:
             Whether all sums were finite and can be squared; where not, nothing is learned, and rows that were admitted
             last are forgotten.
         """
-        sums = self._with_room(sum(gradient.places.slots.size for gradient in gradients))
-        for gradient in gradients:
-            places, grads = gradient.places, (gradient.grads_NX, gradient.start)
-            if places.begin_N is None:
-                kernels.add_each(places.slots, places.columns.part_C, grads, sums)
-            else:
-                items = places.slots, places.begin_N, places.columns.part_C
-                kernels.add_pooled(items, places.how, grads, sums, self._store.weights_LW)
-        largest_P16 = np.zeros((self._parts, 16), np.int32)
-        kernels.exponents_of(sums, largest_P16)
-        if is_below(int(largest_P16[:, 0].max()), _BELOW):
-            kernels.adagrad_rows(sums, self._store, self._step)
+        if not gradients:
             return True
-        for part in range(self._parts):
-            kernels.clear(sums, part)
-        kernels.forget(self._store, self._admitted_from, self._learned)
-        self._learned = self._admitted_from
-        return False
+        sums = self._with_room(sum(gradient.places.slots.size for gradient in gradients))
+        good = is_below(add([gradient.given() for gradient in gradients], sums, self._store.weights_LW), _BELOW)
+        if good:
+            adagrad_rows(sums, self._store, self._step)
+        else:
+            for part in range(self._parts):
+                clear(sums, part)
+            kernels.forget(self._store, self._admitted_from, self._learned)
+            self._learned = self._admitted_from
+        return good
 
     def state(self) -> Arrays:
         """The learned rows as views, in the order in which they came: `rows` (places), `weights`, `accumulator`."""
@@ -198,15 +191,9 @@ class FusedTable:
 
     def _with_room(self, places: int) -> Sums:
         """For the rows of so many places."""
-        if self._sums.slot_PU.shape[1] < places:
-            self._sums = self._new_sums(places)
+        if self._sums.row_QP.shape[1] < places:
+            self._sums = new_sums(self._parts, places, self.width)
         return self._sums
-
-    def _new_sums(self, places: int) -> Sums:
-        size = self._parts, places
-        cells_PH = np.zeros((self._parts, 1 << places.bit_length()), np.int32)
-        sums_PUW = np.empty((*size, self.width), np.float32)
-        return Sums(np.zeros((self._parts, 8), np.int64), np.empty(size, np.int64), sums_PUW, cells_PH)
 
 
 def _tables_of(config: TablesConfig, features: tuple[str, ...]) -> tuple[str, ...]:

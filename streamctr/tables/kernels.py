@@ -3,8 +3,7 @@
 Learned rows stand in a store in the order in which they were first learned, so that memory holds no gaps and rows that
 are met often stand together; `slot_R` says where, counted from 1, and 0 for rows that nobody learned. A look gives each
 id its slot, counted from 0, or -1 - row where nobody learned the row; `admit` makes slots of these.
-Legend: N samples, P items of bags or histories, C columns, W width, D = C W, R rows, L room for learned rows, K tables,
-U distinct rows of a batch.
+Legend: N samples, P items of bags or histories, C columns, W width, D = C W, R rows, L room for learned rows, K tables.
 """
 
 from typing import Final, NamedTuple
@@ -14,9 +13,8 @@ from numba import prange
 from numpy.typing import NDArray
 
 from streamctr.cores import Turns, side_by_side, turn
-from streamctr.finite import exponents
 from streamctr.hashing import GOLDEN, U64, mix_one
-from streamctr.kernel import inlined, kernel
+from streamctr.kernel import fetch, inlined, kernel
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -29,17 +27,19 @@ _SQRT3: Final = 3.0**0.5
 ROWS: Final = 128
 """Samples that are looked up at a time."""
 
+AHEAD: Final = 16
+"""Places before a row is needed, it is fetched."""
+
 EACH, SUM, MEAN, MAX = range(4)
 """How the items of a sample are combined; EACH: they are not, every one has numbers of its own."""
 
 
 class Columns(NamedTuple):
-    """Of which table each column is, what rows that has, and whose part they are when they are learned."""
+    """What rows the table of each column has."""
 
     salts_C: U64
     starts_C: I64
     sizes_C: U64
-    part_C: I64
 
 
 class Draw(NamedTuple):
@@ -57,18 +57,6 @@ class Store(NamedTuple):
     place_L: I64
     weights_LW: F32
     accumulator_L: F32
-
-
-class Sums(NamedTuple):
-    """Gradients of distinct rows, parted by table: their slots, with their sums in order of first touch.
-
-    What one part writes lies apart from what another one does: two cores that write near each other would wait.
-    """
-
-    count_P8: I64  # in the first place
-    slot_PU: I64
-    sums_PUW: F32
-    cells_PH: I32  # open addressing by slot: where it stands, counted from 1; 2^k of them
 
 
 @kernel
@@ -147,16 +135,19 @@ def look(turns: Turns, ids_NC: U64, columns: Columns, store: Store, draw: Draw, 
 
 @kernel
 def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32) -> None:
-    width = weights_LW.shape[1]
-    for n in range(len(slots_NC)):
-        for c in range(slots_NC.shape[1]):
-            slot, out_W = slots_NC[n, c], out_NX[n, c * width : (c + 1) * width]
-            if slot < 0:
-                draw_row(-1 - slot, draw, out_W)
-            else:
-                row_W = weights_LW[slot]
-                for w in range(width):
-                    out_W[w] = row_W[w]
+    width, columns = weights_LW.shape[1], slots_NC.shape[1]
+    slots = slots_NC.reshape(-1)
+    for place in range(len(slots)):
+        if place + AHEAD < len(slots):
+            fetch(weights_LW, max(slots[place + AHEAD], 0) * width)
+        slot, n, c = slots[place], place // columns, place % columns
+        out_W = out_NX[n, c * width : (c + 1) * width]
+        if slot < 0:
+            draw_row(-1 - slot, draw, out_W)
+        else:
+            row_W = weights_LW[slot]
+            for w in range(width):
+                out_W[w] = row_W[w]
 
 
 @side_by_side
@@ -237,157 +228,8 @@ def _draw_rows(store: Store, draw: Draw, initial: float, begin: int, end: int) -
         store.accumulator_L[slot] = initial
 
 
-@inlined
-def _sum_of(slot: int, sums: Sums, part: int) -> F32:
-    """A slot's sum in its part; a new one begins at 0."""
-    cells_H, slot_U = sums.cells_PH[part], sums.slot_PU[part]
-    last = np.uint64(len(cells_H) - 1)
-    cell = (np.uint64(slot) * GOLDEN) >> np.uint64(32) & last
-    while cells_H[cell] != 0 and slot_U[cells_H[cell] - 1] != slot:
-        cell = (cell + np.uint64(1)) & last
-    if cells_H[cell] == 0:
-        number = sums.count_P8[part, 0]
-        sums.count_P8[part, 0] = number + 1
-        slot_U[number] = slot
-        cells_H[cell] = number + 1
-        sum_W = sums.sums_PUW[part, number]
-        for w in range(len(sum_W)):
-            sum_W[w] = 0.0
-    found: F32 = sums.sums_PUW[part, cells_H[cell] - 1]
-    return found
-
-
-@side_by_side
-def add_each(turns: Turns, slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums) -> None:
-    """Add every place's gradient to its row's sum, in the order of places; `grads` stand from a column on."""
-    parts = len(sums.count_P8)
-    for _ in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            _add_each(slots_NC, part_C, grads, sums, part)
-            part = turn(turns, parts)
-
-
-@kernel
-def _add_each(slots_NC: I64, part_C: I64, grads: tuple[F32, int], sums: Sums, part: int) -> None:
-    grads_NX, start = grads
-    width = sums.sums_PUW.shape[2]
-    for n in range(len(slots_NC)):
-        for c in range(slots_NC.shape[1]):
-            if part_C[c] == part:
-                sum_W, at = _sum_of(slots_NC[n, c], sums, part), start + c * width
-                grad_W = grads_NX[n, at : at + width]
-                for w in range(width):
-                    sum_W[w] += grad_W[w]
-
-
-@side_by_side
-def add_pooled(
-    turns: Turns, items: tuple[I64, I64, I64], how: int, grads: tuple[F32, int], sums: Sums, weights_LW: F32
-) -> None:
-    """Add what the gradient of the combined items is for each; `items`: slots, where each sample's begin, parts."""
-    parts = len(sums.count_P8)
-    for _ in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            if how == MAX:
-                _add_largest(items, weights_LW, grads, sums, part)
-            else:
-                _add_shares(items, how, grads, sums, part)
-            part = turn(turns, parts)
-
-
-@kernel
-def _add_shares(items: tuple[I64, I64, I64], how: int, grads: tuple[F32, int], sums: Sums, part: int) -> None:
-    """Of a sum or mean."""
-    slots_PC, begin_N, part_C = items
-    grads_NX, start = grads
-    width = sums.sums_PUW.shape[2]
-    for n in range(len(begin_N) - 1):
-        steps = begin_N[n + 1] - begin_N[n]
-        share = np.float32(1.0) / np.float32(steps if how == MEAN and steps > 1 else 1)
-        for p in range(begin_N[n], begin_N[n + 1]):
-            for c in range(slots_PC.shape[1]):
-                if part_C[c] == part:
-                    sum_W, at = _sum_of(slots_PC[p, c], sums, part), start + c * width
-                    grad_W = grads_NX[n, at : at + width]
-                    for w in range(width):
-                        sum_W[w] += share * grad_W[w]
-
-
-@kernel
-def _add_largest(items: tuple[I64, I64, I64], weights_LW: F32, grads: tuple[F32, int], sums: Sums, part: int) -> None:
-    """Of a maximum, to the items that have it, number by number; equal ones share it evenly."""
-    slots_PC, begin_N, part_C = items
-    grads_NX, start = grads
-    width = sums.sums_PUW.shape[2]
-    for n in range(len(begin_N) - 1):
-        for c in range(slots_PC.shape[1]):
-            for w in range(width if part_C[c] == part else 0):
-                largest, equal = np.float32(-np.inf), 0
-                for p in range(begin_N[n], begin_N[n + 1]):
-                    value = weights_LW[slots_PC[p, c], w]
-                    equal = 1 if value > largest else equal + int(value == largest)
-                    largest = max(largest, value)
-                for p in range(begin_N[n], begin_N[n + 1]):
-                    slot = slots_PC[p, c]
-                    if weights_LW[slot, w] == largest:
-                        sum_W = _sum_of(slot, sums, part)
-                        sum_W[w] += grads_NX[n, start + c * width + w] / np.float32(equal)
-
-
-@side_by_side
-def exponents_of(turns: Turns, sums: Sums, largest_P16: I32) -> None:
-    """By part, the largest exponent field of the sums."""
-    parts = len(sums.count_P8)
-    for _ in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            count = sums.count_P8[part, 0]
-            exponents(sums.sums_PUW[part, :count].reshape(-1).view(np.int32), largest_P16[part])
-            part = turn(turns, parts)
-
-
 @kernel
 def forget(store: Store, begin: int, end: int) -> None:
     """Rows of slots that were given last are as nobody had learned them."""
     for slot in range(begin, end):
         store.slot_R[store.place_L[slot]] = 0
-
-
-@side_by_side
-def adagrad_rows(turns: Turns, sums: Sums, store: Store, step: tuple[float, float, float]) -> None:
-    """Row-wise Adagrad with decay on touched rows.
-
-    a <- decay a + mean(g^2);  w <- w - lr g / (sqrt(a) + eps);  g <- 0     (Duchi et al. 2011, one accumulator a row)
-    """
-    parts = len(sums.count_P8)
-    for _ in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            _adagrad_rows(sums, store, step, part)
-            part = turn(turns, parts)
-
-
-@kernel
-def _adagrad_rows(sums: Sums, store: Store, step: tuple[float, float, float], part: int) -> None:
-    lr, eps, decay = step
-    width = store.weights_LW.shape[1]
-    for u in range(sums.count_P8[part, 0]):
-        slot, power = sums.slot_PU[part, u], 0.0
-        row_W, sum_W = store.weights_LW[slot], sums.sums_PUW[part, u]
-        for w in range(width):
-            power += np.float64(sum_W[w]) * np.float64(sum_W[w])
-        total = np.float32(decay * store.accumulator_L[slot] + power / width)
-        store.accumulator_L[slot] = total
-        rate = np.float32(lr / (np.sqrt(np.float64(total)) + eps))
-        for w in range(width):
-            row_W[w] -= rate * sum_W[w]
-    clear(sums, part)
-
-
-@kernel
-def clear(sums: Sums, part: int) -> None:
-    """A part sums up nothing yet."""
-    sums.count_P8[part, 0] = 0
-    sums.cells_PH[part] = 0

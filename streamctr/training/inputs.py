@@ -144,13 +144,6 @@ class Inputs:
             out_NX[:, flags_at + self._numbers : flags_at + self._shape.flags] = missing_NV
 
 
-def items_of(features: FeaturesConfig) -> list[float]:
-    """How many ids of each id feature and bag a sample has, histories included, where they are half full."""
-    bags = [bag.most / 2 for bag in features.bag.values()]
-    histories = [(name, history.last / 2) for history in features.history.values() for name in history.take]
-    return [1.0 + sum(steps for name, steps in histories if name == of) for of in features.ids] + bags
-
-
 def _items(items_NT: U64) -> tuple[U64, I64]:
     """The items of bags one sample behind the other, (P, 1), and where each sample's begin."""
     there_NT = items_NT != MISSING_ID

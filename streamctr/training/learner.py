@@ -5,7 +5,7 @@ Legend: B rows, N rows of any number, S stages behind the root.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,14 @@ from streamctr.heads import heads
 from streamctr.kernel import keep_memory
 from streamctr.layers import HAS_BF16, HAS_FP32, SumsGradients, Towers
 from streamctr.layers.dense import ROWS
-from streamctr.models import InputShape, build
+from streamctr.layers.tape import Tape, UnnotedError
+from streamctr.models import InputShape, Targets, build
 from streamctr.ports import Arrays
 from streamctr.samples import SampleBatch
 from streamctr.schema import Funnel
 from streamctr.tables import FusedTable
 from streamctr.training.config import Recipe, TrainingConfig
-from streamctr.training.inputs import Inputs, items_of
+from streamctr.training.inputs import Inputs, Looked
 from streamctr.training.optimizer import DenseOptimizer
 
 
@@ -60,26 +61,29 @@ class Learner:
         """Rows that are scored at once."""
         self.model = build(recipe.model, shape, start_logits(recipe.funnel, training.base_rate), generator)
         self.table = FusedTable(recipe.tables, features.tables, width, init_std, training.seed)
-        self.table.share_out(training.threads, items_of(features))
+        self.table.share_out(training.threads)
         self._inputs = Inputs(features, shape, self.table, padded(training.batch))
         self.moments = self._inputs.moments
         self._parameters = dict(self.model.named_parameters())
         self._optimizer = DenseOptimizer(training, self._parameters)
-        self._asked = self._share_gradients(training)
+        self._asked, layers = self._share_gradients(training)
+        self._noted = HAS_FP32 and len(self._asked) == layers
+        """Whether nothing but layers with a backward of their own learns, as far as is known."""
 
-    def _share_gradients(self, training: TrainingConfig) -> dict[str, torch.Tensor]:
-        """Let layers that can, add their gradients to the optimiser's; what autograd is asked of, by name."""
+    def _share_gradients(self, training: TrainingConfig) -> tuple[dict[str, torch.Tensor], int]:
+        """Let layers that can, add their gradients to the optimiser's; what autograd is asked of; how many can."""
         asked: dict[str, torch.Tensor] = {**self._parameters}
-        places = self._optimizer.places
+        places, layers = self._optimizer.places, 0
         for name, module in self.model.named_modules():
             if isinstance(module, Towers):
                 module.bf16 = training.precision == "bf16"
             if isinstance(module, SumsGradients) and HAS_FP32:
                 names = [f"{name}.{parameter}".removeprefix(".") for parameter, _ in module.named_parameters()]
                 module.sums_into(self._optimizer.grads_QN, places[names[0]].start)
+                layers += 1
                 for other in names[1:]:
                     del asked[other]
-        return asked
+        return asked, layers
 
     def score(self, rows: SampleBatch) -> NDArray[np.float32]:
         """Conditional logits (N, S) with the weights of this moment; changes nothing.
@@ -102,21 +106,34 @@ class Learner:
         """
         looked, optimizer = self._inputs.look(rows), self._optimizer
         targets = feedback.targets(self._training.delayed_feedback, rows.says, rows.label, rows.weight)
+        loss, of_leaves = self._gradients(looked, targets)
+        if not (math.isfinite(loss.item()) and optimizer.finite()):
+            optimizer.drop()
+            return False
+        self.table.admit([places for places, _, _ in looked.places])
+        if not self.table.update(looked.gradients(of_leaves)):
+            optimizer.drop()
+            return False
+        optimizer.step()
+        return True
+
+    def _gradients(self, looked: Looked, targets: Targets) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
+        """The loss, and the gradients of the leaves; those of the parameters go to the optimiser."""
+        if self._noted:
+            tape = Tape(looked.leaves, [looked.x.dense_BM])
+            try:
+                with torch.no_grad(), tape:
+                    loss = self.model.loss(self.model(looked.x), targets)
+                return loss, tape.gradients(loss, self._share_of_a_row)
+            except UnnotedError:
+                self._noted = False
         loss = self.model.loss(self.model(looked.x), targets)
         asked = [*self._asked.values(), *looked.leaves]
         grads = torch.autograd.grad(loss, asked, self._share_of_a_row, allow_unused=True)
         for name, grad in zip(self._asked, grads, strict=False):
             if grad is not None:
-                optimizer.grads_QN[0, optimizer.places[name]] = grad.numpy().reshape(-1)
-        if not (math.isfinite(loss.item()) and optimizer.finite()):
-            optimizer.drop()
-            return False
-        self.table.admit([places for places, _, _ in looked.places])
-        if not self.table.update(looked.gradients(grads[len(self._asked) :])):
-            optimizer.drop()
-            return False
-        optimizer.step()
-        return True
+                self._optimizer.grads_QN[0, self._optimizer.places[name]] = grad.numpy().reshape(-1)
+        return loss, grads[len(self._asked) :]
 
     def weights_sha256(self) -> str:
         """Hex digest of all parameters, learned table rows by their places, and moments."""

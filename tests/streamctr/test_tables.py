@@ -174,7 +174,7 @@ def test_admitted_rows_are_as_a_look_gave_them() -> None:
 def test_a_step_with_a_sum_that_cannot_be_squared_changes_nothing_and_leaves_nothing(bad: float) -> None:
     one, other = (table(init_std=0.1, features="ab") for _ in range(2))
     for held in (one, other):
-        held.share_out(2, [1.0, 1.0])
+        held.share_out(2)
         learn(held, [5], [[1.0, 2.0]])
     before = look(one, 5, 6, 7)
     places = one.look(ids(5, 6, 7), one.columns([1]), np.empty((3, 2), np.float32))
@@ -219,7 +219,7 @@ def test_what_comes_out_is_the_same_in_any_number_of_parts() -> None:
         held = table(width=3, init_std=0.1, features="ab")
         told = b""
         for n, (ids_NC, items_PC, begin_N, grads_NX) in enumerate(batches):
-            held.share_out(3 if n == 2 and parts == 1 else parts, [1.0, 2.0])  # it may change
+            held.share_out(3 if n == 2 and parts == 1 else parts)  # it may change
             out_NX, both = np.empty_like(grads_NX), held.columns([0, 1])
             places = [held.look(ids_NC, both, out_NX)]
             places += [
@@ -310,7 +310,7 @@ SCRIPT = """
 import json, numpy as np
 from streamctr.tables import FusedTable, RowGradients, TablesConfig
 held = FusedTable(TablesConfig(rows=50), ("a", "b"), 3, 0.1, 4)
-held.share_out(2, [1.0, 1.0])
+held.share_out(2)
 both, begin = held.columns([0, 1]), np.array([0, 3, 3, 4, 6])
 out, grads = np.zeros((2, 4, 24), np.float32), np.sin(np.arange(96, dtype=np.float32)).reshape(4, 24)
 for turn in range(2):
