@@ -2,6 +2,7 @@
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Final
 
 from streamctr.cores import give_core, take_core
@@ -9,7 +10,7 @@ from streamctr.metrics import Judge
 from streamctr.pipeline import BackHalf
 from streamctr.ports import Arrays
 from streamctr.samples import SampleBatch
-from streamctr.training import Trainer
+from streamctr.training import Judged, Step, Trainer
 
 _AHEAD: Final = 2
 """Chunks that may wait, so that neither half waits for the other and memory stays bounded."""
@@ -18,13 +19,17 @@ _AHEAD: Final = 2
 class Beside:
     """Feeds a back half in the order given; everything else waits until it has had all that it was fed.
 
-    So nothing that comes out, snapshots included, depends on how fast either half is.
+    Who feeds plans; the thread scores and learns; whoever has time judges. So nothing that comes out, snapshots
+    included, depends on how fast either half is.
     """
 
     def __init__(self, back: BackHalf) -> None:
         self._back = back
         self._thread = ThreadPoolExecutor(1, "streamctr-back-half")
         self._fed: deque[Future[None]] = deque()
+        self._given = self._taken = 0
+        self._learned: deque[list[Judged]] = deque()
+        self._judging = Lock()
         self._failed = False
 
     @property
@@ -41,9 +46,12 @@ class Beside:
 
     def feed(self, samples: SampleBatch) -> None:
         """Have the next rows of the emission log taken; raises what taking earlier ones raised."""
-        self._settle(but=_AHEAD - 1)
+        steps = self._back.trainer.plan(samples)
+        self._judge()
+        self._wait(but=_AHEAD - 1)
         take_core()
-        self._fed.append(self._thread.submit(self._take, samples))
+        self._given += 1
+        self._fed.append(self._thread.submit(self._take, steps))
 
     def finish(self, now_ms: int) -> None:
         """As `BackHalf.finish`."""
@@ -72,18 +80,32 @@ class Beside:
         self._thread.shutdown()
         self._back.close()
 
-    def _take(self, samples: SampleBatch) -> None:
+    def _take(self, steps: list[Step]) -> None:
         """What comes behind a failure is not for a half that failed in the middle."""
         if self._failed:
             return
         try:
-            self._back.feed(samples)
+            self._learned.append(self._back.trainer.work(steps))
+            self._taken += 1
+            if self._taken == self._given:  # nothing waits to be learned
+                self._judge()
         except BaseException:
             self._failed = True
             raise
 
-    def _settle(self, but: int = 0) -> None:
-        """Wait until all chunks but so many are taken."""
+    def _judge(self) -> None:
+        """All that was learned from so far, in its order."""
+        with self._judging:
+            while self._learned:
+                self._back.write(self._learned.popleft())
+
+    def _settle(self) -> None:
+        """Wait until all chunks are taken, and judge them."""
+        self._wait()
+        self._judge()
+
+    def _wait(self, but: int = 0) -> None:
+        """Until all chunks but so many are learned."""
         give_core()
         while len(self._fed) > but:
             self._fed.popleft().result()

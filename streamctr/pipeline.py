@@ -19,7 +19,7 @@ from streamctr.names import Names
 from streamctr.order import FIRST_MS, LAST_MS, Orderer
 from streamctr.ports import Arrays, SampleSink, ScoreSink, Sink, Source, Stateful, pack_text, unpack_text
 from streamctr.samples import SampleBatch
-from streamctr.training import Trainer
+from streamctr.training import Judged, Trainer
 
 
 class BackHalf:
@@ -33,7 +33,11 @@ class BackHalf:
 
     def feed(self, samples: SampleBatch) -> None:
         """Take the next rows of the emission log."""
-        self._metrics.write(self.trainer.feed(samples))
+        self.write(self.trainer.work(self.trainer.plan(samples)))
+
+    def write(self, judged: list[Judged]) -> None:
+        """Judge, and write the lines."""
+        self._metrics.write(self.trainer.judge(judged))
 
     def finish(self, now_ms: int) -> None:
         """The input has ended at this event time: what waits for a full block is scored, learnt and judged as it is."""

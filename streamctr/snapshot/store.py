@@ -18,7 +18,7 @@ from streamctr.ports import Arrays
 from streamctr.schema import Config, DurationMs
 from streamctr.snapshot.arrays import checksum, load_file, save_file
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 _ARRAYS: Final = "state.safetensors"
 _MANIFEST: Final = "manifest.json"
 _ASIDE: Final = ".writing"

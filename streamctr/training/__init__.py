@@ -3,6 +3,8 @@
 from streamctr.training.config import Recipe, TrainingConfig
 from streamctr.training.epochs import Epochs, last_final_bucket
 from streamctr.training.learner import Learner
-from streamctr.training.trainer import HeldOut, Judge, Trainer
+from streamctr.training.schedule import HeldOut, Step
+from streamctr.training.trainer import Judge, Judged, Trainer
 
-__all__ = ["Epochs", "HeldOut", "Judge", "Learner", "Recipe", "Trainer", "TrainingConfig", "last_final_bucket"]
+__all__ = ["Epochs", "HeldOut", "Judge", "Judged", "Learner", "Recipe", "Step", "Trainer", "TrainingConfig"]
+__all__ += ["last_final_bucket"]

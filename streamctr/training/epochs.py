@@ -11,7 +11,8 @@ from streamctr.metrics import Judge
 from streamctr.ports import Arrays
 from streamctr.samples import SampleBatch
 from streamctr.schema import instant_text
-from streamctr.training.trainer import HeldOut, Trainer
+from streamctr.training.schedule import HeldOut
+from streamctr.training.trainer import Trainer
 
 _BEST: Final = "best/"
 

@@ -117,7 +117,7 @@ class StageByStage(Stretches):
             trainer = back.trainer
             trainer.learner = Timed(trainer.learner, {"score": "score", "learn": "learn"}, watch, self.calls)
             trainer._judge = Timed(trainer._judge, "judge", watch)
-            back.trainer = Timed(trainer, {"feed": "queues"}, watch)
+            trainer.schedule = Timed(trainer.schedule, {"feed": "queues"}, watch)
         pipeline.parts = replace(
             parts,
             source=Timed(parts.source, "read", watch),

@@ -22,14 +22,23 @@ class SlowHalf:
         self.fed: list[int] = []
         self.threads: set[int] = set()
         self.closed = False
+        self.worked = 0
         self._fails_at = fails_at
 
-    def feed(self, samples: SampleBatch) -> None:
+    def plan(self, samples: SampleBatch) -> list[int]:
+        ordinals: list[int] = samples.ordinal.tolist()
+        return ordinals
+
+    def work(self, steps: list[int]) -> list[int]:
         time.sleep(0.01)
         self.threads.add(threading.get_ident())
-        if samples.ordinal[0] == self._fails_at:
+        if self._fails_at in steps:
             raise NonFiniteError("too many steps")
-        self.fed += samples.ordinal.tolist()
+        self.worked += 1
+        return steps
+
+    def write(self, judged: list[int]) -> None:
+        self.fed += judged
 
     def finish(self, now_ms: int) -> None:
         self.fed.append(-now_ms)
@@ -123,5 +132,18 @@ def test_no_more_than_two_chunks_wait() -> None:
     beside = Beside(half)  # type: ignore[arg-type]
     for ordinal in range(6):
         beside.feed(row(ordinal))
-        assert ordinal + 1 - len(half.fed) <= 2
+        assert ordinal + 1 - half.worked <= 2
+    beside.close()
+
+
+def test_what_was_learned_is_judged_although_nothing_more_is_fed() -> None:
+    half = SlowHalf()
+    beside = Beside(half)  # type: ignore[arg-type]
+    for ordinal in range(2):
+        beside.feed(row(ordinal))
+    for _ in range(1000):
+        if half.fed == [0, 1]:
+            break
+        time.sleep(0.01)
+    assert half.fed == [0, 1]
     beside.close()

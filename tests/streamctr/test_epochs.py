@@ -59,7 +59,7 @@ def test_held_out_roots_teach_nothing_in_any_epoch(log):
     columns = table.columns(range(alone.ids_NF.shape[1]))
     learned = trainer.learner.state()["table.rows"]
     assert not np.isin(table.rows(held.ids_NF, columns), learned).any()
-    others = alone.take(trainer._trains(alone))
+    others = alone.take(trainer.schedule._trains(alone))
     assert np.isin(table.rows(others.ids_NF, columns), learned).all()
     assert trainer.learner.state()["moments.count"].tolist() == [50]  # of 60 roots, ten are held out
     assert trainer.scored_rows == 60
@@ -78,7 +78,7 @@ def test_later_epochs_learn_the_same_rows_in_full_batches_and_score_and_judge_no
     for piece in pieces(log):
         trainer.learn_again(piece)
     trainer.learn_rest()
-    wanted = log.take(trainer._trains(log)).ordinal
+    wanted = log.take(trainer.schedule._trains(log)).ordinal
     assert np.concatenate([rows.ordinal for rows in learned]).tolist() == wanted.tolist()
     assert {len(rows) for rows in learned[:-1]} == {8}
     assert trainer.steps == steps + len(learned)
@@ -141,7 +141,7 @@ def test_an_epoch_ends_with_what_waits_for_a_full_batch(log):
     trainer.learner.learn = lambda rows: (learned.append(len(rows)), learn(rows))[1]
     epochs.learn(log)
     epochs.end([log])
-    assert sum(learned) == int(trainer._trains(log).sum())
+    assert sum(learned) == int(trainer.schedule._trains(log).sum())
     assert 0 < learned[-1] < 8
 
 

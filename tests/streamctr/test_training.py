@@ -188,7 +188,7 @@ def deep(
     features: FeaturesConfig = RICH,
 ) -> Trainer:
     trainer = Trainer(rich(model, features, seed=seed), Tally(tick_ms=70), frozen_ms)
-    trainer.learner.block = block or trainer.learner.block
+    trainer.learner.block = trainer.schedule.block = block or trainer.learner.block
     return trainer
 
 
