@@ -46,7 +46,7 @@ def targets(name: MethodName, says_NK: U8, label_NK: U8, weight_N: NDArray[np.fl
     """Labels of every head, and their weights by the method times those of the rows."""
     out_3NS = np.empty((3, len(says_NK), says_NK.shape[1] - 1), np.float32)
     METHODS[name].weigh(says_NK, label_NK, weight_N, out_3NS)
-    return Targets(*torch.from_numpy(out_3NS))
+    return Targets(*(torch.from_numpy(out_NS) for out_NS in out_3NS))
 
 
 def check(name: MethodName, funnel: Funnel) -> None:

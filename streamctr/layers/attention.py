@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamctr.cores import Turns, done, piece, side_by_side, turn
+from streamctr.finite import exponents
 from streamctr.kernel import any_order, inlined, kernel
 from streamctr.layers.blas import HAS_FP32, Room, add_turned_times, alone, sgemm, times, times_turned
 from streamctr.layers.sums import Sums, SumsGradients
@@ -162,7 +163,7 @@ class _Call:
     def backward(self, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         work, behaviours = self._work, self._behaviours
         of_keys_PD, of_root_BD = np.empty_like(behaviours.keys_PD), np.empty_like(behaviours.root_BD)
-        into = of_keys_PD, of_root_BD, work.starts, work.sums.grads_QN
+        into = of_keys_PD, of_root_BD, work.starts, *work.sums[:2]
         unweigh(behaviours, work.unit, (*self._known, *in_rows(grad)), into, work.own)
         return [torch.from_numpy(of_keys_PD), torch.from_numpy(of_root_BD)]
 
@@ -240,14 +241,14 @@ def unweigh(
     behaviours: Behaviours,
     unit: Unit,
     known: tuple[F32, F32, F32, int],
-    out: tuple[F32, F32, I64, F32],
+    out: tuple[F32, F32, I64, F32, I32],
     room: Own,
 ) -> None:
     """Gradients of behaviours and roots; those of parameters are added where they stand in a part's row.
 
     `known` are the hidden units and weights of the behaviours, and the gradient of the weighted sums from a column on.
     """
-    of_keys_PD, of_root_BD, starts, grads_QN = out
+    of_keys_PD, of_root_BD, starts, grads_QN, largest_Q16 = out
     parts, rows = len(grads_QN), len(behaviours.root_BD)
     for _ in prange(turns.workers):
         part, place = piece(turns, parts)
@@ -260,6 +261,7 @@ def unweigh(
             _unroot(behaviours.root_BD, unit, of_root_BD, span, own)
             if last:
                 _unfactor(own, starts, grads_QN[part])
+                exponents(grads_QN[part, starts[0] : starts[-1]].view(np.int32), largest_Q16[part])
             done(turns, part, last)
             part, place = piece(turns, parts)
 

@@ -15,6 +15,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from streamctr.cores import Turns, done, piece, side_by_side, turn
+from streamctr.finite import exponents
 from streamctr.kernel import inlined, kernel
 from streamctr.layers.blas import Room, add_turned_times, alone, bgemm, sgemm, times, times_turned
 
@@ -112,19 +113,19 @@ def backward(
     x: tuple[F32, F32],
     net: tuple[Layers, Layers, tuple[U16, ...]],
     outs: Layers,
-    into: tuple[I64, F32, F32],
+    into: tuple[I64, F32, I32, F32],
     own: tuple[U16, U16, F32, F32, F32, I32, F32],
 ) -> None:
     """Gradients of all that `forward` read, from those of the logits, (B, S), beside the input in `x`.
 
     `net` are weights, last weights, and weights in 16 bits. `into` says where weights, biases, last weights and last
-    biases stand in a row of gradients; has those rows, one for each part, to which theirs are added; and room for the
-    gradients of the input, of its first columns. With g the gradient where a unit was active: of W it is g^T x, of b
-    the sum of g's rows, of x it is g W.
+    biases stand in a row of gradients, and where all end; has those rows, one for each part, to which theirs are added,
+    with how large they are; and room for the gradients of the input, of its first columns. With g the gradient where a
+    unit was active: of W it is g^T x, of b the sum of g's rows, of x it is g W.
     """
     x_BX, grad_BS = x
     weights, last, rounded = net
-    starts, grads_QN, of_x_BX = into
+    starts, grads_QN, largest_Q16, of_x_BX = into
     x_PRX, grad_PRX, first_PRX, upper_PRX, lower_PRX, sizes_P6, factors_P2 = own
     parts, rows = len(grads_QN), len(x_BX)
     for _ in prange(turns.workers):
@@ -136,6 +137,8 @@ def backward(
             if start < stop:
                 given, room = (x_BX, grad_BS, outs, of_x_BX, start, stop), Room(sizes_P6[part], factors_P2[part])
                 _backward(given, (weights, last), (starts, grads_QN[part]), rounded, mine, room)
+                if stop == end:
+                    exponents(grads_QN[part, starts[0] : starts[-1]].view(np.int32), largest_Q16[part])
             done(turns, part, stop >= end)
             part, place = piece(turns, parts)
 

@@ -74,8 +74,8 @@ class _Work:
         self.sums, self.bf16 = sums, towers.bf16
         weights, biases, last, bias = _net(parameters, stages)
         self.net = dense.Net(weights, biases, tuple(of[0] for of in last), bias)
-        starts = _net(sums.starts(parameters), stages)
-        self.starts = np.array([start for of in starts for start in of])
+        *starts, end = sums.starts(parameters)
+        self.starts = np.array([*(start for of in _net(starts, stages) for start in of), end])
         self.rounded = tuple(np.empty(of.shape if towers.bf16 else (0, 0), np.uint16) for of in weights)
         few = towers.parts, dense.ROWS, max(max(of.shape) for of in weights)
         factors = (np.empty(few if towers.bf16 else (towers.parts, 0, 0), np.uint16) for _ in range(2))
@@ -108,7 +108,7 @@ class _Call:
         reach = max((end for end, want in zip(self._ends[1:], wanted, strict=True) if want), default=0)
         of_x_BX = np.empty((len(x_BX), reach), np.float32)
         x, net = (x_BX, np.ascontiguousarray(grad.numpy())), (work.net.weights, work.net.last, work.rounded)
-        dense.backward(x, net, self._outs, (work.starts, work.sums.grads_QN, of_x_BX), work.own)
+        dense.backward(x, net, self._outs, (work.starts, *work.sums[:2], of_x_BX), work.own)
         cuts, of_x = zip(pairwise(self._ends), wanted, strict=True), torch.from_numpy(of_x_BX)
         return [of_x[:, a:b] if want else None for (a, b), want in cuts]  # whose rows stay in one memory
 

@@ -12,20 +12,23 @@ from torch import Tensor, nn
 from streamctr.cores import MOST_PARTS
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 
 
 class Sums(NamedTuple):
     """Where a layer adds the gradients of its parameters, one behind the other, a row for each part of a batch."""
 
     grads_QN: F32
+    largest_Q16: I32
+    """Of each part the largest exponent field that its sums had, in the first place: whether they are finite."""
     start: int
     """Where the first parameter stands in a row."""
     own: bool
     """Whether these are a call's own, to be given to autograd; or an optimiser's, which reads and clears them."""
 
     def starts(self, parameters: Sequence[F32]) -> list[int]:
-        """Where each parameter stands in a row."""
-        return list(accumulate((parameter.size for parameter in parameters), initial=self.start))[:-1]
+        """Where each parameter stands in a row, and where the last one ends."""
+        return list(accumulate((parameter.size for parameter in parameters), initial=self.start))
 
     def take(self, shapes: Sequence[torch.Size]) -> list[Tensor | None]:
         """What autograd wants of parameters of these shapes, given to it as inputs."""
@@ -50,13 +53,15 @@ class SumsGradients(nn.Module):
         self._learned: list[Tensor] = []
         self._kept: Any = None
 
-    def sums_into(self, grads_QN: F32, start: int) -> None:
+    def sums_into(self, grads_QN: F32, largest_Q16: I32, start: int) -> None:
         """From now on add gradients to these, a row for each part: of all parameters from this column on.
+
+        How large sums are is noted in the other array, as `finite.exponents` has it.
 
         Parameters may not be moved in memory any more. The first of them still has to be asked of autograd, which
         finds none for it: who asks for nothing of a layer gets nothing.
         """
-        self.parts, self._sums, self._kept = len(grads_QN), Sums(grads_QN, start, own=False), None
+        self.parts, self._sums, self._kept = len(grads_QN), Sums(grads_QN, largest_Q16, start, own=False), None
         self._learned = [next(self.parameters())]
 
     def learned(self) -> list[Tensor]:
@@ -73,7 +78,8 @@ class SumsGradients(nn.Module):
             raise ValueError(f"a batch goes through in {MOST_PARTS} parts at most, not in {self.parts}")
         if self._sums is None:
             size = sum(parameter.numel() for parameter in self.parameters())
-            return make(Sums(np.zeros((self.parts, size), np.float32), 0, own=True))
+            rows = np.zeros((self.parts, size), np.float32), np.zeros((self.parts, 16), np.int32)
+            return make(Sums(*rows, 0, own=True))
         if self._kept is None:
             self._kept = make(self._sums)
         return self._kept

@@ -135,19 +135,18 @@ def look(turns: Turns, ids_NC: U64, columns: Columns, store: Store, draw: Draw, 
 
 @kernel
 def _gather(slots_NC: I64, weights_LW: F32, draw: Draw, out_NX: F32) -> None:
-    width, columns = weights_LW.shape[1], slots_NC.shape[1]
-    slots = slots_NC.reshape(-1)
-    for place in range(len(slots)):
-        if place + AHEAD < len(slots):
-            fetch(weights_LW, max(slots[place + AHEAD], 0) * width)
-        slot, n, c = slots[place], place // columns, place % columns
-        out_W = out_NX[n, c * width : (c + 1) * width]
-        if slot < 0:
-            draw_row(-1 - slot, draw, out_W)
-        else:
-            row_W = weights_LW[slot]
-            for w in range(width):
-                out_W[w] = row_W[w]
+    width, slots, place = weights_LW.shape[1], slots_NC.reshape(-1), 0
+    for n in range(len(slots_NC)):
+        for c in range(slots_NC.shape[1]):
+            slot, out_W = slots[place], out_NX[n, c * width : (c + 1) * width]
+            fetch(weights_LW, max(slots[min(place + AHEAD, len(slots) - 1)], 0) * width)
+            place += 1
+            if slot < 0:
+                draw_row(-1 - slot, draw, out_W)
+            else:
+                row_W = weights_LW[slot]
+                for w in range(width):
+                    out_W[w] = row_W[w]
 
 
 @side_by_side

@@ -73,13 +73,14 @@ class Learner:
     def _share_gradients(self, training: TrainingConfig) -> tuple[dict[str, torch.Tensor], int]:
         """Let layers that can, add their gradients to the optimiser's; what autograd is asked of; how many can."""
         asked: dict[str, torch.Tensor] = {**self._parameters}
-        places, layers = self._optimizer.places, 0
+        layers = 0
         for name, module in self.model.named_modules():
             if isinstance(module, Towers):
                 module.bf16 = training.precision == "bf16"
             if isinstance(module, SumsGradients) and HAS_FP32:
                 names = [f"{name}.{parameter}".removeprefix(".") for parameter, _ in module.named_parameters()]
-                module.sums_into(self._optimizer.grads_QN, places[names[0]].start)
+                optimizer = self._optimizer
+                module.sums_into(optimizer.grads_QN, optimizer.largest_Q16, optimizer.places[names[0]].start)
                 layers += 1
                 for other in names[1:]:
                     del asked[other]
@@ -132,7 +133,7 @@ class Learner:
         grads = torch.autograd.grad(loss, asked, self._share_of_a_row, allow_unused=True)
         for name, grad in zip(self._asked, grads, strict=False):
             if grad is not None:
-                self._optimizer.grads_QN[0, self._optimizer.places[name]] = grad.numpy().reshape(-1)
+                self._optimizer.add(name, grad.numpy())
         return loss, grads[len(self._asked) :]
 
     def weights_sha256(self) -> str:

@@ -12,7 +12,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from streamctr.cores import Turns, side_by_side, turn
-from streamctr.finite import finite
+from streamctr.finite import exponents, is_below
 from streamctr.kernel import kernel
 from streamctr.ports import Arrays
 from streamctr.training.config import TrainingConfig
@@ -41,15 +41,24 @@ class DenseOptimizer:
         self._moments = {moment: np.zeros_like(self._all_N) for moment in moments}
         self.grads_QN = np.zeros((config.threads, len(self._all_N)), np.float32)
         """Gradients, each the sum of a column: zeros but between a backward and the step."""
+        self.largest_Q16 = np.zeros((config.threads, 16), np.int32)
+        """How large they are: who adds some notes the largest exponent field of a row in its first place."""
         self._steps = 0
 
     def finite(self) -> bool:
         """Whether all gradients are finite, and small enough for a step."""
-        return finite(self.grads_QN, _BELOW)
+        return is_below(int(self.largest_Q16.max()), _BELOW)
+
+    def add(self, name: str, grad: F32) -> None:
+        """The gradient of a parameter."""
+        row_N = self.grads_QN[0, self.places[name]]
+        row_N += grad.reshape(-1)
+        exponents(row_N.view(np.int32), self.largest_Q16[0])
 
     def step(self) -> None:
         """Move the parameters against the gradients, and clear these."""
         self._steps += 1
+        self.largest_Q16[:] = 0
         config, second = self._config, self._moments["second"]
         if config.optimizer == "adam":
             # m / (1 - b1^t) and v / (1 - b2^t) as one rate and one scale of the step.
@@ -61,6 +70,7 @@ class DenseOptimizer:
     def drop(self) -> None:
         """Clear the gradients without a step."""
         self.grads_QN[...] = 0.0
+        self.largest_Q16[:] = 0
 
     def state(self) -> Arrays:
         """Number of steps, and the running moments of every parameter."""

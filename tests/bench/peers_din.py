@@ -51,6 +51,7 @@ class PaddedDin(nn.Module):
 def padded(name: str, world: World, steps: int) -> Contestant:
     """The padded model with our tables."""
     table = FusedTable(TablesConfig(rows=ROWS, width=WIDTH), ID_FIELDS, WIDTH, init_std=0.01, seed=0)
+    table.share_out(torch.get_num_threads())
     single, repeated = table.columns(range(FIELDS)), table.columns(list(TAKEN) * STEPS)
     model = PaddedDin()
     dense = torch.optim.Adam(model.parameters(), fused=True)

@@ -61,7 +61,8 @@ def summed(layer: Towers | Attention, x: list[Tensor], times: int = 1) -> tuple[
     """Gradients of what it read, and of its parameters as it adds them up behind five numbers of others."""
     sizes = [parameter.numel() for parameter in layer.parameters()]
     grads_QN = np.zeros((layer.parts, 5 + sum(sizes)), np.float32)
-    layer.sums_into(grads_QN, 5)
+    largest_Q16 = np.zeros((layer.parts, 16), np.int32)
+    layer.sums_into(grads_QN, largest_Q16, 5)
     of = [x_X for x_X in x if x_X.requires_grad]
     for _ in range(times):
         out_BX = layer(*x)
@@ -70,6 +71,10 @@ def summed(layer: Towers | Attention, x: list[Tensor], times: int = 1) -> tuple[
         *found, nothing = torch.autograd.grad((out_BX * factors_BX).sum(), asked, allow_unused=True)
         assert nothing is None
     assert not grads_QN[:, :5].any()
+    fields_QN = grads_QN.view(np.int32) & 0x7F800000
+    assert (
+        largest_Q16[:, 0] == fields_QN.max(axis=1) if times == 1 else largest_Q16[:, 0] >= fields_QN.max(axis=1)
+    ).all()
     sums = torch.from_numpy(grads_QN.sum(axis=0)[5:]).split(sizes)
     return found, [of.view(p.shape) for of, p in zip(sums, layer.parameters(), strict=True)]
 
