@@ -10,10 +10,8 @@ from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from streamctr.cores import Turns, side_by_side, turn
 from streamctr.kernel import kernel
 
 I64 = NDArray[np.int64]
@@ -27,9 +25,6 @@ ABSENT: Final = 8
 
 SAYS: Final = {OBSERVED: "observed", LATE: "late", FINAL: "final", ABSENT: "absent"}
 """The bits in words, for people."""
-
-AT_ONCE: Final = 128
-"""Rows that a core copies at a time."""
 
 NEVER_MS: Final = np.iinfo(np.int64).min
 """In `at_ms`: the stage had not happened when the row left."""
@@ -45,21 +40,6 @@ def gather_spans(ids_X: U64, begin_N: I64, length_N: NDArray[np.int32], columns:
         for x in range(len(from_X)):
             to_X[x] = from_X[x]
         at += count
-
-
-@side_by_side
-def spread_spans(
-    turns: Turns, ids_X: U64, begin_N: I64, length_N: NDArray[np.int32], columns: int, out: tuple[U64, I64]
-) -> None:
-    """The same by all cores; `out` says where each span's rows begin, too."""
-    out_X, at_N = out
-    parts = (len(begin_N) + AT_ONCE - 1) // AT_ONCE
-    for _ in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            a, b = part * AT_ONCE, min(len(begin_N), (part + 1) * AT_ONCE)
-            gather_spans(ids_X, begin_N[a:b], length_N[a:b], columns, out_X[at_N[a] * columns :])
-            part = turn(turns, parts)
 
 
 @dataclass(frozen=True)
@@ -111,10 +91,10 @@ class History:
         return History.gather([(self, np.arange(len(self.length))[index])])
 
     @classmethod
-    def gather(cls, pieces: "Sequence[tuple[History, I64]]", spread: bool = False) -> "History":
-        """One of the rows at places of others, in order; each is copied once, where `spread` by all cores."""
+    def gather(cls, pieces: "Sequence[tuple[History, I64]]") -> "History":
+        """One of the rows at places of others, in order; each is copied once."""
         parts = [(h.ids_PC, h.begin.take(at), h.length.take(at)) for h, at in pieces]
-        return _spans(parts, pieces[0][0].steps, spread)
+        return _spans(parts, pieces[0][0].steps)
 
     @classmethod
     def concat(cls, parts: "Sequence[History]") -> "History":
@@ -123,16 +103,13 @@ class History:
         return cls(ids, length, parts[0].steps)
 
 
-def _spans(parts: list[tuple[U64, I64, NDArray[np.int32]]], steps: int, spread: bool = False) -> History:
+def _spans(parts: list[tuple[U64, I64, NDArray[np.int32]]], steps: int) -> History:
     """The spans of rows that begin in an array and are so long, of several one behind the other."""
     ends = list(accumulate(int(length.sum()) for _, _, length in parts))
     out = np.empty((ends[-1], parts[0][0].shape[1]), np.uint64)
     for (ids, begin, length), start, end in zip(parts, [0, *ends], ends, strict=False):
         ids_X, columns, out_X = ids.reshape(-1), out.shape[1], out[start:end].reshape(-1)
-        if spread:
-            spread_spans(ids_X, begin, length, columns, (out_X, np.cumsum(length, dtype=np.int64) - length))
-        else:
-            gather_spans(ids_X, begin, length, columns, out_X)
+        gather_spans(ids_X, begin, length, columns, out_X)
     lengths = [length for _, _, length in parts]
     return History(out, lengths[0] if len(lengths) == 1 else np.concatenate(lengths), steps)
 
@@ -157,17 +134,6 @@ def gather_rows(columns: Any, places: I64, begin: int, into: Any) -> None:
         for column in range(value.shape[1]):
             into[8][to, column] = value[of, column]
         into[9][to] = weight[of]
-
-
-@side_by_side
-def spread_rows(turns: Turns, columns: Any, places: I64, begin: int, into: Any) -> None:
-    """The same by all cores."""
-    parts = (len(places) + AT_ONCE - 1) // AT_ONCE
-    for _ in prange(turns.workers):
-        part = turn(turns, parts)
-        while part < parts:
-            gather_rows(columns, places[part * AT_ONCE : (part + 1) * AT_ONCE], begin + part * AT_ONCE, into)
-            part = turn(turns, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,15 +185,15 @@ class SampleBatch:
         return SampleBatch(**columns, histories=tuple(history.take(index) for history in self.histories))
 
     @classmethod
-    def gather(cls, pieces: "Sequence[tuple[SampleBatch, I64]]", spread: bool = False) -> "SampleBatch":
-        """One batch of the rows at places of others, in order; each is copied once, where `spread` by all cores."""
+    def gather(cls, pieces: "Sequence[tuple[SampleBatch, I64]]") -> "SampleBatch":
+        """One batch of the rows at places of others, in order; each is copied once."""
         rows, begin = sum(len(places) for _, places in pieces), 0
         into = tuple(np.empty((rows, *c.shape[1:]), c.dtype) for c in pieces[0][0]._columns())
         for batch, places in pieces:
-            (spread_rows if spread else gather_rows)(batch._columns(), places, begin, into)
+            gather_rows(batch._columns(), places, begin, into)
             begin += len(places)
         histories = (
-            History.gather([(batch.histories[number], places) for batch, places in pieces], spread)
+            History.gather([(batch.histories[number], places) for batch, places in pieces])
             for number in range(len(pieces[0][0].histories))
         )
         columns: dict[str, Any] = dict(zip(COLUMNS, into, strict=True))

@@ -39,7 +39,8 @@ class _Call:
         logits_BS, labels_BS, weights_BS = (np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors)
         self._grad_BS, room_S = np.empty_like(logits_BS), np.empty((2, logits_BS.shape[1]), np.float64)
         loss = descend(logits_BS, labels_BS, weights_BS, room_S, self._grad_BS)
-        return torch.scalar_tensor(loss, dtype=torch.float64).to(inputs[0].dtype)
+        with np.errstate(over="ignore"):  # then it is infinite
+            return torch.from_numpy(np.array(loss, logits_BS.dtype))
 
     def backward(self, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         return [torch.from_numpy(self._grad_BS * grad.numpy())]

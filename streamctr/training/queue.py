@@ -33,7 +33,7 @@ class RowQueue:
 
     def pop(self) -> SampleBatch:
         """All rows in order; the queue, which must not have been empty, is."""
-        rows = SampleBatch.gather(self._pieces, spread=True)
+        rows = SampleBatch.gather(self._pieces)
         self.clear()
         return rows
 

@@ -51,8 +51,8 @@ from tests.bench.stages import (
 )
 from tests.bench.timing import BENCH, seconds
 
-WINDOWS: Final = 6
-ROOTS: Final = 40_000
+WINDOWS: Final = 5
+ROOTS: Final = 100_000
 """Roots of a window; the first window warms up."""
 WORLD: Final = WorldConfig(roots=(WINDOWS + 2) * ROOTS, days=2, users=1000)
 """Few users, so that histories fill: ten roots a user would leave them empty."""
