@@ -94,7 +94,7 @@ class Learner:
         logits_NS = np.empty((len(rows), rows.says.shape[1] - 1), np.float32)
         with torch.no_grad():
             for start in range(0, len(rows), self.block):
-                block = rows.take(slice(start, start + self.block))
+                block = rows if len(rows) <= self.block else rows.take(slice(start, start + self.block))
                 x = self._inputs.look(block, pad_to=padded(len(block))).x
                 logits_NS[start : start + len(block)] = self.model(x).numpy()[: len(block)]
         return logits_NS

@@ -67,8 +67,8 @@ Judged = Scored | ToJudge | Ticked
 class Trainer:
     """Reads the emission log and scores, learns and judges as its schedule says.
 
-    The three halves of `feed` may run in threads of their own, each in the order of the log: `plan` reads nothing of
-    what the other two do, and `work` nothing of what `judge` does.
+    `feed` is `plan`, `work` and `judge`, and each may run in a thread of its own, in the order of the log: none reads
+    what a later one writes.
     """
 
     def __init__(

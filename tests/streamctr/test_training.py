@@ -324,6 +324,17 @@ def test_any_chunking_gives_the_same_weights_scores_and_figures(
     assert parts.weights_sha256() == whole.weights_sha256()
 
 
+def test_what_comes_out_does_not_depend_on_how_far_planning_is_ahead_or_judging_behind() -> None:
+    together, apart, log = deep(), deep(), stream(60, 3)
+    chunks = [log.take(slice(start, start + 17)) for start in range(0, len(log), 17)]
+    lines = [line for chunk in chunks for line in together.feed(chunk)]
+    plans = [apart.plan(chunk) for chunk in chunks]
+    judged = [apart.work(plan) for plan in plans]
+    assert [line for some in judged for line in apart.judge(some)] == lines
+    assert len(lines) > 2
+    assert digest(apart) == digest(together)
+
+
 @settings(max_examples=15)
 @given(
     stops=st.lists(st.integers(0, 150), min_size=1, max_size=4),
