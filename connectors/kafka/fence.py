@@ -195,10 +195,7 @@ class Fence:
         try:
             yield
         except _FENCED:
-            raise FencedError(
-                f"kafka: another daemon has taken over as {self._name}: nothing that this one did since its last "
-                "snapshot counts; let that one run, or stop it and start this one again"
-            ) from None
+            raise self._taken_over() from None
         except errors.TransactionalIdAuthorizationFailedError:
             raise AccessError(
                 f"kafka: this user has no right to the transactional id {self._name}; grant WRITE and DESCRIBE on it, "
@@ -217,8 +214,16 @@ class Fence:
             with in_words(self.config, self._heard):
                 raise
         except errors.KafkaError as error:
+            if isinstance(self._state.last_error, _FENCED):  # whatever is asked behind it fails with another error
+                raise self._taken_over() from None
             kind, rest = (LostError, "start it") if self._state.has_fatal_error() else (ContactError, "try")
             raise kind(f"kafka: a transaction failed: {error}; {rest} again") from None
+
+    def _taken_over(self) -> FencedError:
+        return FencedError(
+            f"kafka: another daemon has taken over as {self._name}: nothing that this one did since its last "
+            "snapshot counts; let that one run, or stop it and start this one again"
+        )
 
 
 def _producer(**settings: Any) -> Any:

@@ -91,14 +91,20 @@ def test_only_the_newest_owner_commits_and_older_ones_are_told_whatever_they_cal
         assert committed(kafka, topic) == [b"of the newer one"]
 
 
-def test_an_owner_that_is_fenced_in_the_middle_of_a_transaction_leaves_nothing(kafka):
+@pytest.mark.parametrize("heard", [False, True], ids=["by what was sent", "by what is sent behind it"])
+def test_an_owner_that_is_fenced_in_the_middle_of_a_transaction_leaves_nothing(kafka, heard):
     topic, name, newer = kafka.topic(), drawn(), []
     with closing(fence_of(kafka, name)) as older:
 
         def overtaken():
             older._send(record(topic, b"before")).get()
             newer.append(fence_of(kafka, name))
-            older._send(record(topic, b"after")).get()
+            after = older._send(record(topic, b"after"))
+            while heard and not older._state.has_fatal_error():
+                time.sleep(0.01)
+            if heard:
+                older._send(record(topic, b"behind"))
+            after.get()
 
         with pytest.raises(FencedError):
             older._transaction(overtaken, 10)
