@@ -68,7 +68,10 @@ def test_killed_in_an_epoch_the_end_is_the_same(here, kill_before):  # noqa: F81
     assert killed.returncode == -9, killed.stderr
     code, out, err = streamctr(*arguments)
     assert (code, "going on from snapshot" in err) == (0, True)
-    assert {**json.loads(out), "seconds": 0} == {**whole, "seconds": 0}
+    again = json.loads(out)
+    for ended in (again, whole):  # whether there are two snapshots of the same place, and so a number, is up to time
+        ended |= {"seconds": 0, "snapshot": ended["snapshot"].partition("-")[0]}
+    assert again == whole
 
 
 def test_samples_of_a_join_that_stopped_early_are_judged_to_their_last_row(here):  # noqa: F811
