@@ -1,6 +1,7 @@
 """All tables of one width, stacked.
 
-Legend: N samples, P items, C columns, W width, R rows, L room for learned rows."""
+Legend: N samples, P items, C columns, W width, R rows, L room for learned rows.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -493,6 +493,17 @@ def test_a_gradient_that_is_not_finite_or_too_large_is_noticed(bad: float) -> No
     assert not optimizer.grads_QN.any()
 
 
+@pytest.mark.parametrize("taped", [True, False])
+def test_gradients_of_layers_that_are_too_large_are_noticed_before_rows_are_learned(
+    taped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, rows = learned(), stream(30, 2, WIDE)
+    held._noted, before = taped, held.weights_sha256()
+    monkeypatch.setattr(held.table, "admit", None)  # nobody comes so far
+    assert not held.learn(replace(rows, weight=np.full(len(rows), 1e30, np.float32)))  # the loss is finite
+    assert held.weights_sha256() == before
+
+
 def test_what_a_batch_left_behind_does_not_matter_to_the_next() -> None:
     first, second, rows = (*(learned() for _ in range(2)), stream(30, 2, WIDE))
     second.score(rows)
